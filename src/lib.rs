@@ -1,0 +1,1 @@
+//! Rowlock: a Postgres-only job queue.
