@@ -1,0 +1,81 @@
+-- Attaching children to parents that existed before: inside COMMIT, never waiting; what could not be
+-- held stays in links, and maintenance does the same a moment later.
+-- Lock order: parents by id (skip locked) -> blocked by job_id (skip locked).
+
+create or replace function link_children(children uuid[]) returns int
+language plpgsql volatile
+set search_path from current
+set enable_seqscan = off
+as $$
+declare
+    parents uuid[];
+    held uuid[];
+    able uuid[];
+    linked uuid[];
+    doomed_by uuid[];
+begin
+    select array_agg(x.parent order by x.parent) into parents
+    from (select distinct l.parent from links l where l.child = any(link_children.children)) x;
+    held := array(select j.id from jobs j where j.id = any(parents) and j.state <> 'completed'
+        order by j.id for no key update skip locked);
+    -- In a new statement: who is neither completed nor held? Their children wait. Who is gone had completed.
+    able := array(
+        select k.id from unnest(link_children.children) k(id)
+        except
+        select l.child from links l join jobs j on j.id = l.parent
+        where l.child = any(link_children.children) and j.state <> 'completed'
+            and not exists (select from unnest(held) h(id) where h.id = j.id));
+    linked := array(select b.job_id from blocked b where b.job_id = any(able) order by b.job_id for update skip locked);
+    delete from links l where l.child = any(able) and not exists (select from blocked b where b.job_id = l.child);
+    if linked = '{}' then
+        return 0;
+    end if;
+    update jobs j set has_dependents = true
+    where j.id in (select l.parent from links l where l.child = any(linked)) and j.state <> 'completed' and not j.has_dependents;
+    insert into dependencies (parent, child, policy)
+    select l.parent, l.child, l.policy from links l join jobs j on j.id = l.parent
+    where l.child = any(linked) and j.state <> 'completed'
+    on conflict on constraint dependencies_pkey do nothing;
+    delete from links l where l.child = any(linked);
+    perform recount(linked);
+    doomed_by := array(
+        select distinct j.id from dependencies d join jobs j on j.id = d.parent
+        where d.child = any(linked) and j.state in ('cancelled', 'discarded'));
+    if doomed_by <> '{}' then
+        perform cascade_ended(doomed_by);
+    end if;
+    perform unblock(linked);
+    return cardinality(linked);
+end $$;
+comment on function link_children is 'Attaches to these children (ids of jobs that have links) the parents that can be held now; gives how many were attached.';
+
+create or replace function link_at_commit() returns trigger
+language plpgsql volatile security definer
+set search_path from current
+as $$
+begin
+    delete from tickets t where t.xid = new.xid;
+    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+        and coalesce(current_setting('rowlock.notify', true), 'on') <> 'off'
+    then
+        perform link_children(array(select distinct l.child from links l where l.xid = new.xid));
+    end if;
+    return null;
+end $$;
+comment on function link_at_commit is 'Attaches the links of the committing transaction.';
+
+create or replace function link(max_rows int) returns table (done bigint, more boolean)
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    children uuid[];
+begin
+    perform need_read_committed('link');
+    select array_agg(x.child), count(*) = link.max_rows into children, more
+    from (select distinct l.child from links l order by l.child limit link.max_rows) x;
+    done := case when children is null then 0 else link_children(children) end;
+    more := more and done > 0;
+    return next;
+end $$;
+comment on function link is 'The duty that attaches what COMMIT could not.';
