@@ -1,1 +1,11 @@
 //! Rowlock: a Postgres-only job queue.
+//!
+//! Postgres is the only truth. Every state change is one SQL function in `schema/`; this crate
+//! calls them for programs, for HTTP and for workers.
+//!
+//! In reading order, which is also the order of the floors. A module uses those above it in this
+//! list and none below; `tests/tidy.rs` holds that.
+//!
+//! - [`model`]: pure types, the words of the queue
+
+pub mod model;
