@@ -7,5 +7,10 @@
 //! list and none below; `tests/tidy.rs` holds that.
 //!
 //! - [`model`]: pure types, the words of the queue
+//! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
 
 pub mod model;
+
+pub mod config;
+pub mod shutdown;
+pub mod telemetry;
