@@ -8,9 +8,12 @@
 //!
 //! - [`model`]: pure types, the words of the queue
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
+//! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 
 pub mod model;
 
 pub mod config;
 pub mod shutdown;
 pub mod telemetry;
+
+pub mod db;

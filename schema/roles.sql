@@ -1,0 +1,59 @@
+-- The roles of one Rowlock, named after its schema, and the schema's owner.
+--
+-- Run before every migration, by whoever migrates. Roles belong to the whole cluster: another
+-- database's migration may make the same ones at this moment, which is no error. Where the
+-- migrating role may not make roles, those that exist are used and the others are done without.
+
+do $roles$
+declare
+    may_create constant boolean := (
+        select rolsuper or rolcreaterole from pg_catalog.pg_roles where rolname = current_user
+    );
+    duty text;
+    role_name text;
+begin
+    if current_schema() is null then
+        raise exception 'the schema does not exist, or % may not use it', current_user;
+    end if;
+    if not may_create then
+        return;
+    end if;
+    foreach duty in array array['owner', 'service', 'producer', 'worker', 'observer'] loop
+        role_name := current_schema() || '_' || duty;
+        if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
+            begin
+                execute format('create role %I nologin', role_name);
+            exception when duplicate_object or unique_violation then
+                null;
+            end;
+        end if;
+    end loop;
+end
+$roles$;
+
+-- A fresh schema goes to its own role, so that no security definer function is a superuser's.
+-- One that holds a Rowlock already stays whose it is.
+do $owner$
+declare
+    owner_role constant text := current_schema() || '_owner';
+    is_fresh constant boolean := to_regclass(format('%I.migrations', current_schema())) is null;
+    is_ours constant boolean := (
+        select pg_has_role(current_user, nspowner, 'USAGE')
+          from pg_catalog.pg_namespace where nspname = current_schema()
+    );
+begin
+    if not is_fresh or not is_ours
+       or not exists (select from pg_catalog.pg_roles where rolname = owner_role) then
+        return;
+    end if;
+    if not pg_has_role(current_user, owner_role, 'USAGE') then
+        begin
+            execute format('grant %I to current_user', owner_role);
+        exception
+            when insufficient_privilege then return;
+            when unique_violation then null;
+        end;
+    end if;
+    execute format('alter schema %I owner to %I', current_schema(), owner_role);
+end
+$owner$;
