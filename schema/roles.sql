@@ -3,6 +3,9 @@
 -- Run before every migration, by whoever migrates. Roles belong to the whole cluster: another
 -- database's migration may make the same ones at this moment, which is no error. Where the
 -- migrating role may not make roles, those that exist are used and the others are done without.
+--
+-- The migrating role may be a superuser and the schema somebody else's, so every function is named
+-- with its schema: one of a closer fitting type in ours would be called in its place.
 
 do $roles$
 declare
@@ -12,17 +15,17 @@ declare
     duty text;
     role_name text;
 begin
-    if current_schema() is null then
+    if current_schema is null then
         raise exception 'the schema does not exist, or % may not use it', current_user;
     end if;
     if not may_create then
         return;
     end if;
     foreach duty in array array['owner', 'service', 'producer', 'worker', 'observer'] loop
-        role_name := current_schema() || '_' || duty;
+        role_name := pg_catalog.format('%s_%s', current_schema, duty);
         if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
             begin
-                execute format('create role %I nologin', role_name);
+                execute pg_catalog.format('create role %I nologin', role_name);
             exception when duplicate_object or unique_violation then
                 null;
             end;
@@ -35,25 +38,27 @@ $roles$;
 -- One that holds a Rowlock already stays whose it is.
 do $owner$
 declare
-    owner_role constant text := current_schema() || '_owner';
-    is_fresh constant boolean := to_regclass(format('%I.migrations', current_schema())) is null;
+    owner_role constant text := pg_catalog.format('%s_owner', current_schema);
+    is_fresh constant boolean :=
+        pg_catalog.to_regclass(pg_catalog.format('%I.migrations', current_schema)) is null;
     is_ours constant boolean := (
-        select pg_has_role(current_user, nspowner, 'USAGE')
-          from pg_catalog.pg_namespace where nspname = current_schema()
+        select pg_catalog.pg_has_role(current_user, nspowner, 'USAGE')
+          from pg_catalog.pg_namespace where nspname = current_schema
     );
 begin
     if not is_fresh or not is_ours
        or not exists (select from pg_catalog.pg_roles where rolname = owner_role) then
         return;
     end if;
-    if not pg_has_role(current_user, owner_role, 'USAGE') then
+    if not pg_catalog.pg_has_role(current_user, owner_role, 'USAGE') then
         begin
-            execute format('grant %I to current_user', owner_role);
+            -- With ADMIN, which who made the role has, this adds the right to act as it.
+            execute pg_catalog.format('grant %I to current_user', owner_role);
         exception
             when insufficient_privilege then return;
             when unique_violation then null;
         end;
     end if;
-    execute format('alter schema %I owner to %I', current_schema(), owner_role);
+    execute pg_catalog.format('alter schema %I owner to %I', current_schema, owner_role);
 end
 $owner$;

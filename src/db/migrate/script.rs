@@ -44,7 +44,7 @@ pub(super) fn opening(schema: &SchemaName) -> Vec<Step> {
                  SET LOCAL lock_timeout = 0;";
     // The lock is waited for without bound, tables that others use are not.
     let lock = format!(
-        "SELECT pg_advisory_xact_lock({});\nSET LOCAL lock_timeout = '30s';",
+        "SELECT pg_catalog.pg_advisory_xact_lock({});\nSET LOCAL lock_timeout = '30s';",
         lock_key(schema)
     );
     // IF NOT EXISTS would ask for the right to create even where nothing is created.
@@ -55,7 +55,7 @@ pub(super) fn opening(schema: &SchemaName) -> Vec<Step> {
     );
     let path = format!("SET LOCAL search_path = {quoted}, pg_temp;");
     let owner = format!(
-        "SELECT set_config('role', pg_get_userbyid(nspowner), true)\n  \
+        "SELECT pg_catalog.set_config('role', pg_catalog.pg_get_userbyid(nspowner), true)\n  \
          FROM pg_catalog.pg_namespace WHERE nspname = '{name}';"
     );
     vec![
