@@ -35,7 +35,8 @@ end
 $roles$;
 
 -- A fresh schema goes to its own role, so that no security definer function is a superuser's.
--- One that holds a Rowlock already stays whose it is.
+-- One that holds a Rowlock already stays whose it is. One that holds something else is refused: its
+-- functions would be found by ours, and run with the owner's rights.
 do $owner$
 declare
     owner_role constant text := pg_catalog.format('%s_owner', current_schema);
@@ -46,6 +47,15 @@ declare
           from pg_catalog.pg_namespace where nspname = current_schema
     );
 begin
+    if is_fresh and exists (
+        select from pg_catalog.pg_depend d
+          join pg_catalog.pg_namespace n on n.oid = d.refobjid
+         where d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+           and n.nspname = current_schema and d.deptype = 'n'
+    ) then
+        raise exception 'schema % is not empty and holds no Rowlock', current_schema
+            using hint = 'Name another schema; it need not exist.';
+    end if;
     if not is_fresh or not is_ours
        or not exists (select from pg_catalog.pg_roles where rolname = owner_role) then
         return;

@@ -162,3 +162,17 @@ async fn the_dry_run_installs_by_itself() {
     assert!(migrate::run(&mut client, &schema).await.unwrap().is_unchanged());
     assert!(!migrate::plan_for(&client, &schema).await.unwrap().contains("create table"));
 }
+
+#[tokio::test]
+#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
+async fn a_schema_that_holds_something_else_is_refused() {
+    let schema = schema();
+    let mut client = connect(&url()).await.unwrap();
+    client.batch_execute(&format!("create schema {schema}")).await.unwrap();
+    migrate::run_files(&mut client, &schema, &TOYS).await.unwrap();
+    let other = format!("{schema}_b").parse().unwrap();
+    let sql = format!("create schema {other}; create type {other}.mine as enum ('a')");
+    client.batch_execute(&sql).await.unwrap();
+    let error = migrate::run_files(&mut client, &other, &TOYS).await.unwrap_err();
+    assert!(format!("{error:?}").contains("is not empty"), "{error:?}");
+}
