@@ -1,1 +1,19 @@
 //! Rowlock: a Postgres-only job queue.
+//!
+//! Postgres is the only truth. Every state change is one SQL function in `schema/`; this crate
+//! calls them for programs, for HTTP and for workers.
+//!
+//! In reading order, which is also the order of the floors. A module uses those above it in this
+//! list and none below; `tests/tidy.rs` holds that.
+//!
+//! - [`model`]: pure types, the words of the queue
+//! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
+//! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
+
+pub mod model;
+
+pub mod config;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod db;

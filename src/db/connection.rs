@@ -1,0 +1,278 @@
+//! A connection with its prepared statements, and transactions on it.
+//!
+//! `query` of the driver prepares and closes each time, four times the round trips. Here each SQL
+//! text, known by being `&'static str`, is prepared once a connection.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::Error;
+
+/// Parameters of a statement.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A session that is set up, and its prepared statements.
+pub struct Connection {
+    client: Client,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+    in_transaction: AtomicBool,
+    failed: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl Connection {
+    /// A connection whose session is set up.
+    pub(super) fn new(client: Client) -> Self {
+        Connection {
+            client,
+            statements: Mutex::default(),
+            in_transaction: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    /// All rows of a statement.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, Error> {
+        let flight = Flight::new(self);
+        let mut answer = self.query_prepared(sql, params).await;
+        if answer.as_ref().is_err_and(|error| self.may_prepare_again(error)) {
+            self.forget(sql);
+            answer = self.query_prepared(sql, params).await;
+        }
+        flight.landed();
+        self.noted(answer)
+    }
+
+    /// The one row of a statement.
+    ///
+    /// # Errors
+    ///
+    /// By class; none or several rows are [`Error::Other`].
+    pub async fn query_one(&self, sql: &'static str, params: Params<'_>) -> Result<Row, Error> {
+        let row = self.query_opt(sql, params).await?;
+        row.ok_or_else(|| Error::Other("a row was expected and there is none".into()))
+    }
+
+    /// The row of a statement that has one at most.
+    ///
+    /// # Errors
+    ///
+    /// By class; several rows are [`Error::Other`].
+    pub async fn query_opt(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, Error> {
+        let mut rows = self.query(sql, params).await?;
+        match rows.len() {
+            0 | 1 => Ok(rows.pop()),
+            count => Err(Error::Other(format!("one row was expected, not {count}").into())),
+        }
+    }
+
+    /// Runs statements without parameters or answer, unprepared.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn batch(&self, sql: &str) -> Result<(), Error> {
+        let flight = Flight::new(self);
+        let answer = self.client.batch_execute(sql).await;
+        flight.landed();
+        self.noted(answer)
+    }
+
+    /// Prepares statements ahead of their first use.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not fit the schema.
+    pub async fn prepare(&self, statements: &[&'static str]) -> Result<(), Error> {
+        for sql in statements {
+            let statement = self.prepared(sql).await;
+            self.noted(statement)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction in READ COMMITTED.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        let connection: &Connection = self;
+        // Before the statement: a future dropped in mid-flight leaves its mark.
+        let transaction = Transaction { connection, open: true };
+        connection.failed.store(false, Ordering::Relaxed);
+        connection.in_transaction.store(true, Ordering::Relaxed);
+        connection.batch("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        Ok(transaction)
+    }
+
+    /// Whether the session has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Whether nobody must use it again.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.client.is_closed() || self.abandoned.load(Ordering::Relaxed)
+    }
+
+    async fn query_prepared(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let statement = self.prepared(sql).await?;
+        self.client.query(&statement, params).await
+    }
+
+    async fn prepared(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.lock().get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.lock().insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    /// Remembers that a statement failed: Postgres answers the COMMIT of a failed transaction with
+    /// a rollback and no error.
+    fn noted<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, Error> {
+        if answer.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        answer.map_err(Error::from)
+    }
+
+    fn forget(&self, sql: &'static str) {
+        self.lock().remove(sql);
+    }
+
+    /// After a migration under our feet (0A000) or behind a pooler (26000) a statement is unknown
+    /// or outdated. Nothing has run by then, but in a transaction nothing can run any more.
+    fn may_prepare_again(&self, error: &tokio_postgres::Error) -> bool {
+        let outdated = error.code().is_some_and(|state| matches!(state.code(), "0A000" | "26000"));
+        outdated && !self.in_transaction.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Marks the connection if it is dropped before the answer came: the next user would wait behind
+/// a statement that nobody wants any more.
+struct Flight<'a> {
+    connection: &'a Connection,
+    landed: AtomicBool,
+}
+
+impl<'a> Flight<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Flight { connection, landed: AtomicBool::new(false) }
+    }
+
+    fn landed(&self) {
+        self.landed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if !self.landed.load(Ordering::Relaxed) {
+            self.connection.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An open transaction. It runs statements as its connection does; dropped without an end, it
+/// breaks the connection, so that nobody is lent a session in the middle of somebody else's work.
+#[must_use = "end it by commit, rollback or end"]
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+    open: bool,
+}
+
+impl Transaction<'_> {
+    /// Commits.
+    ///
+    /// # Errors
+    ///
+    /// By class. A transaction in which a statement failed is rolled back, and that is an error.
+    /// It knows no savepoints.
+    pub async fn commit(self) -> Result<(), Error> {
+        if self.connection.failed.load(Ordering::Relaxed) {
+            self.rollback().await?;
+            return Err(Error::Other("a statement failed, so nothing was committed".into()));
+        }
+        self.close("COMMIT").await
+    }
+
+    /// Takes everything back.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn rollback(self) -> Result<(), Error> {
+        self.close("ROLLBACK").await
+    }
+
+    async fn close(mut self, sql: &'static str) -> Result<(), Error> {
+        let answer = self.connection.batch(sql).await;
+        // A COMMIT that failed has ended the transaction too, unless the connection is gone.
+        self.open = false;
+        self.connection.in_transaction.store(false, Ordering::Relaxed);
+        answer
+    }
+
+    /// Commits what went well, takes back what did not, and hands the outcome on.
+    ///
+    /// # Errors
+    ///
+    /// The outcome's error, or the commit's.
+    pub async fn end<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
+        match outcome {
+            Ok(value) => {
+                self.commit().await?;
+                Ok(value)
+            }
+            Err(error) => {
+                // The first error is the one to know; a failed rollback has broken the connection.
+                let _ = self.rollback().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.connection.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+}

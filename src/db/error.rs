@@ -1,0 +1,209 @@
+//! Classes of database errors, and what to do about each.
+
+use std::time::Duration;
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::model::Code;
+
+/// A database error by class; the source chain holds what Postgres or the driver said.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A function of ours refused, with its code.
+    #[error("{code}: {message}")]
+    Refused {
+        /// Which contract was broken, or why it cannot be now.
+        code: Code,
+        /// One sentence.
+        message: String,
+        /// What was found, if the function says.
+        detail: Option<String>,
+        /// What to do, if the function says.
+        hint: Option<String>,
+    },
+    /// The connection string cannot be used.
+    #[error("the database url cannot be used: {0}")]
+    Url(String),
+    /// No connection, or it broke.
+    #[error("the database is not available")]
+    Unavailable(#[source] Source),
+    /// All connections of the pool were in use for as long as one may wait.
+    #[error("all connections of the pool are in use")]
+    PoolExhausted,
+    /// The statement ran longer than it may.
+    #[error("the statement ran longer than it may")]
+    Timeout(#[source] Source),
+    /// Somebody else held a lock for longer than one may wait.
+    #[error("a lock was held for longer than the statement may wait")]
+    Locked(#[source] Source),
+    /// Two transactions got into each other's way; nothing of this one was done.
+    #[error("the transaction collided with another one")]
+    Conflict(#[source] Source),
+    /// Anything else: a bug, a missing privilege, a full disk.
+    #[error("the statement failed")]
+    Other(#[source] Source),
+}
+
+/// What lies beneath a class.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What to do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Try the same again after this pause, which the caller lets grow.
+    Retry(Duration),
+    /// The same would happen again.
+    GiveUp,
+}
+
+impl Error {
+    /// Whether to try again, and how soon.
+    ///
+    /// After [`Error::Unavailable`] it is unknown whether the statement took effect: repeat only
+    /// what is harmless twice.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Error::Conflict(_) => Recovery::Retry(Duration::from_millis(5)),
+            Error::Locked(_) => Recovery::Retry(Duration::from_millis(20)),
+            Error::PoolExhausted => Recovery::Retry(Duration::from_millis(50)),
+            Error::Unavailable(_) => Recovery::Retry(Duration::from_millis(200)),
+            Error::Refused { code: Code::Busy, .. } => Recovery::Retry(Duration::from_millis(100)),
+            Error::Refused { .. } | Error::Url(_) | Error::Timeout(_) | Error::Other(_) => {
+                Recovery::GiveUp
+            }
+        }
+    }
+
+    /// The code, if a function of ours refused.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Error::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// The error with everything beneath it, on one line, for a log.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            next = error.source();
+        }
+        text
+    }
+
+    /// The database is away, for a reason that only words can name.
+    pub(crate) fn unavailable(reason: &'static str) -> Self {
+        Error::Unavailable(reason.into())
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(refusal) = error.as_db_error().and_then(refusal) {
+            return refusal;
+        }
+        match class(&error) {
+            Class::Unavailable => Error::Unavailable(error.into()),
+            Class::Timeout => Error::Timeout(error.into()),
+            Class::Locked => Error::Locked(error.into()),
+            Class::Conflict => Error::Conflict(error.into()),
+            Class::Other => Error::Other(error.into()),
+        }
+    }
+}
+
+fn refusal(error: &DbError) -> Option<Error> {
+    Some(Error::Refused {
+        code: Code::from_sqlstate(error.code().code())?,
+        message: error.message().to_owned(),
+        detail: error.detail().map(str::to_owned),
+        hint: error.hint().map(str::to_owned),
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Unavailable,
+    Timeout,
+    Locked,
+    Conflict,
+    Other,
+}
+
+fn class(error: &tokio_postgres::Error) -> Class {
+    use std::error::Error as _;
+    match error.code() {
+        Some(state) => class_of_state(state),
+        None if error.is_closed() => Class::Unavailable,
+        // A connect time-out has no source and no other mark than its text.
+        None if error.to_string().contains("timeout") => Class::Unavailable,
+        None if error.source().is_some_and(|source| source.is::<std::io::Error>()) => {
+            Class::Unavailable
+        }
+        None => Class::Other,
+    }
+}
+
+fn class_of_state(state: &SqlState) -> Class {
+    match state.code() {
+        "40001" | "40P01" => Class::Conflict,
+        "55P03" => Class::Locked,
+        "57014" => Class::Timeout,
+        // Shutting down, starting up, too many connections, a rest that was too long, and a
+        // primary that became a standby: another connection, a little later, will do.
+        "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" | "25006" => Class::Unavailable,
+        code if code.starts_with("08") => Class::Unavailable,
+        _ => Class::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_of(code: &str) -> Class {
+        class_of_state(&SqlState::from_code(code))
+    }
+
+    #[test]
+    fn sqlstates_fall_into_classes() {
+        assert_eq!(class_of("40P01"), Class::Conflict);
+        assert_eq!(class_of("40001"), Class::Conflict);
+        assert_eq!(class_of("55P03"), Class::Locked);
+        assert_eq!(class_of("57014"), Class::Timeout);
+        assert_eq!(class_of("57P01"), Class::Unavailable);
+        assert_eq!(class_of("08006"), Class::Unavailable);
+        assert_eq!(class_of("42501"), Class::Other);
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        assert_eq!(Error::Url(String::new()).recovery(), Recovery::GiveUp);
+        assert_eq!(Error::Timeout("".into()).recovery(), Recovery::GiveUp);
+        assert!(matches!(Error::PoolExhausted.recovery(), Recovery::Retry(_)));
+        let refused =
+            |code| Error::Refused { code, message: String::new(), detail: None, hint: None };
+        for code in Code::ALL {
+            let again = matches!(refused(*code).recovery(), Recovery::Retry(_));
+            assert_eq!(again, *code == Code::Busy);
+        }
+    }
+
+    #[test]
+    fn a_refusal_reads_well() {
+        let error = Error::Refused {
+            code: Code::NotFound,
+            message: "no job 7".to_owned(),
+            detail: None,
+            hint: None,
+        };
+        assert_eq!(error.to_string(), "RL404: no job 7");
+        assert_eq!(error.code(), Some(Code::NotFound));
+    }
+}

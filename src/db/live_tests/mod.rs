@@ -1,0 +1,66 @@
+//! Tests of this floor against a live Postgres, with toy files in place of the schema.
+//!
+//! `ROWLOCK_TEST_DATABASE_URL=... cargo test --lib -- --ignored`, as a superuser. Each test has a
+//! schema of its own.
+
+mod connection;
+mod listen;
+mod migrate;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::migrate::{Files, FunctionFile, Migration, run_files};
+use super::{Options, Pool, connect};
+use crate::config::{DatabaseUrl, Settings};
+use crate::model::SchemaName;
+
+const TOYS: Files = Files {
+    migrations: &[Migration { file: "0001_toys", sql: "create table toys (id int primary key);" }],
+    functions: &[FunctionFile { file: "sleep", sql: TOY_FUNCTIONS }],
+};
+
+const MORE_TOYS: Files = Files {
+    migrations: &[
+        TOYS.migrations[0],
+        Migration { file: "0002_colour", sql: "alter table toys add colour text;" },
+    ],
+    functions: TOYS.functions,
+};
+
+const TOY_FUNCTIONS: &str = "
+    create or replace function watch(queues text[]) returns pg_snapshot
+    language sql security definer set search_path from current
+    as $$ select pg_current_snapshot() $$;
+    create or replace function settled(since pg_snapshot) returns boolean
+    language sql set search_path from current
+    as $$ select pg_snapshot_xmin(since) <= pg_snapshot_xmin(pg_current_snapshot()) $$;
+    create or replace function unwatch(queues text[]) returns void
+    language plpgsql set search_path from current
+    as $$ begin raise exception 'no' using errcode = 'RL422', hint = 'why'; end $$;";
+
+static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+
+fn url() -> DatabaseUrl {
+    let url = std::env::var("ROWLOCK_TEST_DATABASE_URL").expect("where to test is given");
+    DatabaseUrl::from(url.as_str())
+}
+
+fn schema() -> SchemaName {
+    let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
+    format!("live_{}_{number}", std::process::id()).parse().unwrap()
+}
+
+async fn options() -> Options {
+    let mut settings = Settings::default().database;
+    settings.schema = schema();
+    settings.pool_size = 2;
+    settings.connect_timeout = Duration::from_millis(500);
+    let mut client = connect(&url()).await.unwrap();
+    run_files(&mut client, &settings.schema, &TOYS).await.unwrap();
+    Options::new(url(), &settings)
+}
+
+async fn scalar<T: tokio_postgres::types::FromSqlOwned>(pool: &Pool, sql: &'static str) -> T {
+    pool.get().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
+}

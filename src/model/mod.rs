@@ -1,0 +1,30 @@
+//! Pure types: the words of the queue, without I/O, clock or SQL.
+//!
+//! Everything above speaks these types. What comes in from outside is parsed once, here or by the
+//! database; an unknown word is an error, never a default.
+//!
+//! # Not here
+//!
+//! Limits on sizes and names: they are constants of one SQL file and are checked by the database,
+//! so that a caller from psql meets the same ones.
+
+mod code;
+mod execution;
+mod job;
+mod schema;
+mod state;
+mod text;
+mod token;
+mod verdict;
+
+pub use code::Code;
+pub use execution::{AcquiredJob, Execution};
+pub use job::{NewJob, OnParentFailure, Parent};
+pub use schema::{BadSchemaName, SchemaName};
+pub use state::JobState;
+pub use text::UnknownWord;
+pub use token::Token;
+pub use verdict::{FinishVerdict, HeartbeatVerdict};
+
+/// Args, results and metadata: JSON text, checked once and never parsed into a tree.
+pub type RawJson = Box<serde_json::value::RawValue>;
