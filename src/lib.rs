@@ -1,1 +1,3 @@
 //! Rowlock: a Postgres-only job queue.
+
+pub mod embedded;
