@@ -1,1 +1,3 @@
+//! Rules of the source tree.
+
 fn main() {}
