@@ -6,7 +6,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    // The whole chain on one line: a backtrace tells the person at the prompt nothing.
+    run().unwrap_or_else(|error| {
+        eprintln!("rowlock: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let cli = cli::Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(cli::run(cli))

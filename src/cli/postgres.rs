@@ -116,20 +116,9 @@ async fn run_with_cluster(durable: bool, command: Vec<OsString>) -> anyhow::Resu
     let profile = if durable { Profile::Durable } else { Profile::Throwaway };
     // Registered before the start, so that no signal can leave a cluster behind.
     let mut signals = Signals::register()?;
-    let data_dir = embedded::fresh_data_dir(profile);
-    let options = Options { data_dir: data_dir.clone(), profile, bin_dir: None };
-    let cluster = match embedded::start(&options).await {
-        Ok(cluster) => cluster,
-        Err(error) => {
-            if let Ok(Status::Running(cluster)) = embedded::status(&data_dir).await {
-                let _ = cluster.stop().await;
-            }
-            let _ = std::fs::remove_dir_all(&data_dir);
-            return Err(error.into());
-        }
-    };
-    let status = run_command(&cluster, &command, &mut signals).await;
-    cluster.destroy().await?;
+    let temporary = embedded::start_temporary(profile).await?;
+    let status = run_command(temporary.cluster(), &command, &mut signals).await;
+    temporary.destroy().await?;
     Ok(exit_code(status?))
 }
 

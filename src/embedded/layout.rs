@@ -56,7 +56,13 @@ impl Layout {
             }
             give(home, owner)?;
         }
-        owner.check_reaches(home)?;
+        if let Err(error) = owner.check_reaches(home) {
+            if empty {
+                // Nothing was there before; a failure to tidy up hides no news.
+                let _ = fs::remove_dir(home);
+            }
+            return Err(error);
+        }
         Ok(layout)
     }
 
@@ -98,14 +104,7 @@ impl Layout {
     /// Takes the launch lock; it is released when the file is dropped or the process dies.
     pub(super) async fn lock(&self) -> Result<File, Error> {
         let path = self.lock_file();
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
+        let file = open_lock_file(&path, true).map_err(Error::io("open", &path))?;
         let started = Instant::now();
         loop {
             match file.try_lock() {
@@ -175,6 +174,17 @@ impl Layout {
         }
         fs::remove_dir_all(&self.home).map_err(Error::io("delete", &self.home))
     }
+}
+
+/// Opens a file to lock, not through a link.
+pub(super) fn open_lock_file(path: &Path, create: bool) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create(create)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
 }
 
 /// A name that nobody can guess.

@@ -22,6 +22,7 @@ mod error;
 mod launch;
 mod layout;
 mod owner;
+mod temporary;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,7 @@ use nix::sys::signal::Signal;
 
 pub use discover::{Binaries, MIN_MAJOR, find_binaries};
 pub use error::Error;
+pub use temporary::{Temporary, fresh_data_dir, start_temporary};
 
 use adopt::Found;
 use layout::Layout;
@@ -174,15 +176,6 @@ pub async fn status(data_dir: &Path) -> Result<Status, Error> {
 /// folders are closed to the user Postgres runs as, else `.rowlock/pg` in the current folder.
 pub fn default_data_dir() -> PathBuf {
     base_dir().join(if owner::am_root() { "dev" } else { "pg" })
-}
-
-/// A path, not yet existing and not guessable, for a cluster that lives as long as one command.
-pub fn fresh_data_dir(profile: Profile) -> PathBuf {
-    let parent = match profile {
-        Profile::Throwaway if !owner::am_root() => std::env::temp_dir(),
-        Profile::Throwaway | Profile::Durable => base_dir(),
-    };
-    parent.join(layout::random_name("rowlock-"))
 }
 
 fn base_dir() -> PathBuf {

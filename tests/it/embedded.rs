@@ -1,6 +1,7 @@
 //! The launcher: start, adopt, stop, and the traces that crashes leave.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -205,6 +206,40 @@ async fn of_many_starts_at_once_one_starts_and_the_others_adopt() {
         started += usize::from(output.stdout.starts_with(b"started"));
     }
     assert_eq!(started, 1);
+}
+
+#[tokio::test]
+async fn what_a_killed_run_leaves_is_swept_by_the_next() {
+    let run = |script: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rowlock"));
+        command.args(["postgres", "run", "--", "sh", "-c", script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().expect("spawns")
+    };
+    // The command prints the folder of its cluster and ends when its input does.
+    let script = r#"echo "$DATABASE_URL"; read line"#;
+    let mut killed = run(script);
+    let mut url = String::new();
+    let output = killed.stdout.take().expect("is piped");
+    BufReader::new(output).read_line(&mut url).expect("prints a line");
+    let (_, host) = url.split_once("host=").expect("a host");
+    let socket_dir = Path::new(host.split('&').next().expect("a folder"));
+    let data_dir = socket_dir.parent().expect("inside the folder of the cluster").to_owned();
+    assert!(data_dir.exists());
+    killed.kill().expect("kill -9");
+    killed.wait().expect("reaped");
+
+    assert!(run("true").wait().expect("ends").success());
+    assert!(!data_dir.exists());
+}
+
+#[tokio::test]
+async fn the_exit_code_of_a_run_is_its_commands() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rowlock"));
+    let script =
+        r#"test -n "$DATABASE_URL" -a "$DATABASE_URL" = "$ROWLOCK_TEST_DATABASE_URL" && exit 7"#;
+    command.args(["postgres", "run", "--", "sh", "-c", script]);
+    assert_eq!(command.status().expect("runs").code(), Some(7));
 }
 
 #[tokio::test]
