@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::layout::{Layout, binary_caches};
+use super::layout::Layout;
 use super::{Error, owner};
 
 /// The oldest major version that Rowlock's schema runs on.
@@ -84,12 +84,24 @@ fn candidates() -> Vec<PathBuf> {
             folders.push(Path::new(brew).join("postgresql/bin"));
         }
     }
-    for cache in binary_caches() {
+    for cache in caches() {
         folders.extend(versioned(&cache.to_string_lossy(), "", "bin"));
     }
     let mut seen = std::collections::HashSet::new();
     folders.retain(|folder| folder.is_dir() && seen.insert(folder.clone()));
     folders
+}
+
+/// The folders that set-up unpacks binaries into. Root's is shared, because the user that
+/// Postgres runs as must be able to reach it.
+fn caches() -> Vec<PathBuf> {
+    let shared = PathBuf::from("/var/cache/rowlock/postgres");
+    if owner::am_root() {
+        return vec![shared];
+    }
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let own = setting("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    own.map(|cache| cache.join("rowlock/postgres")).into_iter().chain([shared]).collect()
 }
 
 fn setting(name: &str) -> Option<OsString> {

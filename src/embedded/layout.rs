@@ -11,7 +11,6 @@
 //! The owner of the folder may be less privileged than we are, so files are never opened through
 //! a link it could have planted: they are made under a new name and renamed.
 
-use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -191,21 +190,6 @@ pub(super) fn open_lock_file(path: &Path, create: bool) -> std::io::Result<File>
 pub(super) fn random_name(prefix: &str) -> String {
     let suffix: String = rand::rng().sample_iter(Alphanumeric).take(12).map(char::from).collect();
     format!("{prefix}{suffix}")
-}
-
-/// The folders that set-up unpacks binaries into. Root's is shared, because the user that
-/// Postgres runs as must be able to reach it.
-pub(super) fn binary_caches() -> Vec<PathBuf> {
-    let shared = PathBuf::from("/var/cache/rowlock/postgres");
-    if am_root() {
-        return vec![shared];
-    }
-    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let own = env::var_os("XDG_CACHE_HOME")
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-        .or_else(home);
-    own.map(|cache| cache.join("rowlock/postgres")).into_iter().chain([shared]).collect()
 }
 
 fn fits(socket_dir: &Path) -> bool {

@@ -1,8 +1,8 @@
 //! A private Postgres for people who have not brought their own.
 //!
 //! [`start`] takes the launch lock of a data folder, adopts the cluster that runs there, or finds
-//! binaries ([`discover`]), makes the cluster and starts it. It is used by `rowlock serve`, by the
-//! test suite and by the benches.
+//! binaries ([`find_binaries`]), makes the cluster and starts it. It is used by `rowlock serve`, by
+//! the test suite and by the benches.
 //!
 //! # Invariants
 //! 1. Everything lives in folders of mode 0700; nothing is written to a path others can predict
@@ -119,11 +119,11 @@ impl Cluster {
         adopt::shut_down(&self.layout, self.pid, Signal::SIGINT).await
     }
 
-    /// Stops the server and deletes its folders.
+    /// Stops the server without writing anything back, and deletes its folders.
     pub async fn destroy(self) -> Result<(), Error> {
-        let layout = self.layout.clone();
-        self.stop().await?;
-        layout.remove()
+        let _lock = self.layout.lock().await?;
+        adopt::shut_down(&self.layout, self.pid, Signal::SIGQUIT).await?;
+        self.layout.remove()
     }
 }
 
