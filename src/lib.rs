@@ -9,6 +9,7 @@
 //! - [`model`]: pure types, the words of the queue
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
+//! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
 
@@ -17,3 +18,5 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub mod db;
+
+pub mod embedded;

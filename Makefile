@@ -1,0 +1,51 @@
+# Verbs for people; `make` alone lists them.
+
+SHELL := /bin/sh
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# cargo may be installed and yet not on the PATH of this shell.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Under a new HOME rustup's cargo finds no toolchain, unless told where it was installed.
+RUSTUP_BESIDE := $(shell cargo=$$(command -v cargo) && cd "$$(dirname "$$cargo")/../../.rustup" 2>/dev/null && pwd)
+ifeq ($(RUSTUP_HOME)$(wildcard $(HOME)/.rustup/toolchains),)
+ifneq ($(RUSTUP_BESIDE),)
+export RUSTUP_HOME := $(RUSTUP_BESIDE)
+endif
+endif
+
+.PHONY: help setup build run test bench fmt lint doc clean
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-7s %s\n", $$1, $$2 }'
+
+setup: ## Find or fetch what building and testing need (PG=18: that Postgres)
+	@tools/setup.sh $(PG)
+
+build: setup ## The release binary, target/release/rowlock
+	cargo build --release
+
+run: setup ## The demo pipeline (ONCE=1: until it is done; INPUT=path)
+	cargo run --release --example pipeline -- $(if $(ONCE),--once) $(if $(INPUT),--input $(INPUT))
+
+test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name: some)
+	cargo build
+	@tools/with-postgres.sh $(TARGET)/debug/rowlock "$(PG)" -- tools/test.sh $(T)
+
+bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
+	cargo build --release
+	@ROW="$(ROW)" tools/with-postgres.sh $(TARGET)/release/rowlock "$(PG)" --durable -- cargo bench
+
+fmt: ## Format the source
+	cargo fmt
+
+lint: ## Format check and clippy, warnings denied
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+doc: ## Documentation of the library, in target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+clean: ## Remove build results; clusters and caches stay
+	cargo clean

@@ -1,0 +1,7 @@
+#!/bin/sh
+# The test runner: nextest where it is installed, else cargo's own, which runs one binary at a time.
+set -eu
+if cargo nextest --version >/dev/null 2>&1; then
+    exec cargo nextest run "$@"
+fi
+exec cargo test "$@"
