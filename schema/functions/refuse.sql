@@ -25,6 +25,14 @@ begin
 end $$;
 comment on function need_read_committed is 'Raises RL025 in a transaction whose snapshot is older than the statement.';
 
+create or replace function has_long_number(value jsonb) returns boolean
+language sql immutable parallel safe
+return exists (
+    select from jsonb_path_query(value, '$.** ? (@.type() == "number")') as n
+    where length(n::text) > limit_of('json_digits') + 2);
+comment on function has_long_number is 'Whether a number in a JSON value has more than 1,000 digits; a string of digits is none.';
+
+-- Without a sub-select, so that it is inlined where it is called.
 create or replace function json_fault(value jsonb, max_bytes bigint) returns text
 language sql immutable parallel safe
 return case
@@ -32,9 +40,7 @@ return case
     when value @? '$.** ? (@ >= 1e1000 || @ <= -1e1000)' then 'number'
     when octet_length(value::text) > max_bytes then 'size'
     when octet_length(value::text) >= 130 and value @? 'strict $.**{65}' then 'depth'
-    when octet_length(value::text) > 1000 and value::text ~ '([0-9]{250}){4}' and exists (
-        select from jsonb_path_query(value, '$.** ? (@.type() == "number")') as n
-        where length(n::text) > 1002) then 'number'
+    when octet_length(value::text) > 1000 and value::text ~ '([0-9]{250}){4}' and has_long_number(value) then 'number'
 end;
 comment on function json_fault is 'What is wrong with a JSON value: number, size or depth; null when nothing is.';
 
