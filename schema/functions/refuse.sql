@@ -26,7 +26,7 @@ end $$;
 comment on function need_read_committed is 'Raises RL025 in a transaction whose snapshot is older than the statement.';
 
 create or replace function has_long_number(value jsonb) returns boolean
-language sql immutable parallel safe
+language sql immutable strict parallel safe
 return exists (
     select from jsonb_path_query(value, '$.** ? (@.type() == "number")') as n
     where length(n::text) > limit_of('json_digits') + 2);
