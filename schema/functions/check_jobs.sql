@@ -75,11 +75,11 @@ begin
                 format('%s bytes', octet_length(refuse_job.args::text)),
                 format('Keep it under %s bytes as text; pass a reference to what is large.', limit_of('args_bytes')));
         when 'depth' then
-            perform refuse('RL422', format('args%s is nested too deep', whose), left(refuse_job.args::text, 200),
+            perform refuse('RL422', format('args%s is nested too deep', whose), excerpt(refuse_job.args),
                 format('Nest at most %s levels.', limit_of('json_depth')));
         when 'number' then
-            perform refuse('RL422', format('args%s has a number out of range', whose), null,
-                'Keep exponents within 1,000 and numbers under 1,000 digits; or send it as a string.');
+            perform refuse('RL422', format('args%s has a number out of range', whose), long_number(refuse_job.args)::text,
+                'Keep numbers to 1,000 digits and 1,000 decimal places; or send it as a string.');
         else
             perform refuse('RL422', format('run_at%s is not valid', whose), refuse_job.run_at::text,
                 'Use a time from 1970 to ten years ahead.');

@@ -37,6 +37,7 @@ set search_path from current
 as $$
 declare
     keys text[];
+    won text[] := '{}';
     firsts uuid[];
     holders uuid[];
     result uuid[];
@@ -51,11 +52,16 @@ begin
     end if;
     -- An open transaction with the same key is waited for; a key that vanished meanwhile is tried again.
     loop
-        insert into unique_keys (key, job_id)
-        select x.key, x.id from unnest(keys, firsts) x(key, id) order by x.key
-        on conflict on constraint unique_keys_pkey do nothing;
-        holders := array(select u.job_id from unnest(keys) with ordinality x(key, n)
-            left join unique_keys u on u.key = x.key order by x.n);
+        with taken as (
+            insert into unique_keys as u (key, job_id)
+            select x.key, x.id from unnest(keys, firsts) x(key, id) where x.key <> all (won) order by x.key
+            on conflict on constraint unique_keys_pkey do nothing
+            returning u.key)
+        select won || coalesce(array_agg(t.key), '{}') into won from taken t;
+        -- Beside a key that is ours now, an old snapshot still shows who had it before.
+        holders := array(select case when x.key = any(won) then x.id else u.job_id end
+            from unnest(keys, firsts) with ordinality x(key, id, n)
+            left join unique_keys u on u.key = x.key and x.key <> all (won) order by x.n);
         exit when array_position(holders, null) is null;
     end loop;
     result := array(

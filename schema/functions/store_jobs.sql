@@ -18,10 +18,11 @@ begin
     from (select distinct on (g.child, y.parent, y.outside) g.child, y.parent, y.outside, g.policy, g.k
           from unnest(plan_edges.children, plan_edges.parents, plan_edges.outside, plan_edges.policies)
             with ordinality g(child, parent, outside, policy, k)
-          left join unnest(case when plan_edges.outside is not null then ids end) with ordinality i(id, place) on i.id = g.outside
-          cross join lateral (select coalesce(g.parent, i.place::int) as place) p
-          cross join lateral (select case when owners[p.place] is null then p.place end as parent,
-            case when p.place is null then g.outside else owners[p.place] end as outside) y
+          -- The job meant: a ref may stand for one that exists, or for another of this call.
+          cross join lateral (select coalesce(owners[g.parent], plan_edges.ids[g.parent], g.outside) as id) t
+          left join (select i.id, i.place::int as place from unnest(plan_edges.ids) with ordinality i(id, place)
+              where owners[i.place] is null) i on i.id = t.id
+          cross join lateral (select i.place as parent, case when i.place is null then t.id end as outside) y
           where owners[g.child] is null order by g.child, y.parent, y.outside, g.k) x;
     select e2.child, count(*) as n into wrong from unnest(children) e2(child) group by e2.child
     having count(*) > limit_of('parents') limit 1;
@@ -49,7 +50,7 @@ begin
     into children, parents, outside, policies
     from unnest(children, parents, outside, policies) with ordinality g(child, parent, outside, policy, k)
     left join jobs j on j.id = g.outside and j.state = 'completed' where j.id is null;
-    priorities := inherit_priorities(priorities,
+    priorities := inherit_priorities(coalesce(priorities, array_fill(null::int, array[cardinality(ids)])),
         coalesce((select array_agg(g.child order by g.k) from unnest(children, parents) with ordinality g(child, parent, k) where g.parent is not null), '{}'),
         coalesce((select array_agg(g.parent order by g.k) from unnest(parents) with ordinality g(parent, k) where g.parent is not null), '{}'), inherited);
     for e in select distinct g.child from unnest(children, outside) g(child, outside) where g.outside is not null loop
@@ -87,6 +88,10 @@ begin
             perform write_jobs(store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args, store_jobs.queues, lanes,
                 store_jobs.run_ats, store_jobs.max_attempts, store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children, clock);
         exception when unique_violation then
+            if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+                raise serialization_failure using message = 'an id was enqueued since this transaction took its snapshot',
+                    hint = 'Run the transaction again.';
+            end if;
             delete from unique_keys u where u.job_id = any(store_jobs.ids)
                 and not exists (select from jobs j where j.id = u.job_id);
             return false;
