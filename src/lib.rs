@@ -9,6 +9,7 @@
 //! - [`model`]: pure types, the words of the queue
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
+//! - [`store`]: the SQL, one function a verb
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -18,5 +19,7 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub mod db;
+
+pub mod store;
 
 pub mod embedded;
