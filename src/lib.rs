@@ -10,6 +10,7 @@
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 //! - [`store`]: the SQL, one function a verb
+//! - [`engine`]: the verbs as a program calls them, and wake-ups
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -21,5 +22,7 @@ pub mod telemetry;
 pub mod db;
 
 pub mod store;
+
+pub mod engine;
 
 pub mod embedded;
