@@ -9,6 +9,8 @@
 //! - [`model`]: pure types, the words of the queue
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
+//! - [`store`]: the SQL, one function a verb
+//! - [`engine`]: the verbs as a program calls them, and wake-ups
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -18,5 +20,9 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub mod db;
+
+pub mod store;
+
+pub mod engine;
 
 pub mod embedded;
