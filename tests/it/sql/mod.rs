@@ -1,6 +1,8 @@
 //! The SQL core, against a real Postgres: each protocol as the interleaving that would break it.
 
 mod args;
+mod fan;
+mod graph;
 mod ids;
 mod keys;
 mod lifecycle;
