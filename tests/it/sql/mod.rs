@@ -1,9 +1,12 @@
 //! The SQL core, against a real Postgres: each protocol as the interleaving that would break it.
 
 mod args;
+mod cascade;
 mod fan;
 mod graph;
 mod ids;
 mod keys;
 mod lifecycle;
+mod links;
 mod refusals;
+mod retry;
