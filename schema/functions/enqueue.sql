@@ -87,6 +87,7 @@ create or replace function enqueue_batch(
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     n int := cardinality(enqueue_batch.kinds);
