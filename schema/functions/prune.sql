@@ -32,6 +32,11 @@ begin
             and not (j.has_dependents and exists (
                 select from dependencies d join jobs c on c.id = d.child where d.parent = j.id and c.finished_at is null))
         order by j.id for update of j skip locked);
+    -- In a new statement, under the locks: a child may have been attached since the first one began.
+    doomed := array(
+        select u.id from unnest(doomed) u(id)
+        where not exists (select from links l where l.parent = u.id) and not exists (
+            select from dependencies d join jobs c on c.id = d.child where d.parent = u.id and c.finished_at is null));
     delete from dependencies d where d.parent = any(doomed) or d.child = any(doomed);
     delete from executions e where e.job_id = any(doomed);
     delete from jobs j where j.id = any(doomed);

@@ -1,7 +1,14 @@
 //! The SQL core, against a real Postgres: each protocol as the interleaving that would break it.
 
 mod args;
+mod cascade;
+mod fan;
+mod graph;
+mod hunt;
 mod ids;
 mod keys;
 mod lifecycle;
+mod links;
+mod plans;
 mod refusals;
+mod retry;
