@@ -86,6 +86,7 @@ create or replace function enqueue_batch(
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
+set jit = off
 set enable_seqscan = off
 as $$
 declare

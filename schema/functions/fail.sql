@@ -37,6 +37,7 @@ create or replace function fail(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -63,6 +64,7 @@ create or replace function snooze(worker uuid, job_ids uuid[], attempts int[], t
 returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -86,6 +88,7 @@ create or replace function release(worker uuid, job_ids uuid[], attempts int[], 
 returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off

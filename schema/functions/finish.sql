@@ -89,6 +89,7 @@ returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
