@@ -1,5 +1,6 @@
 //! Integration tests: one binary, so that it links once.
 
 mod embedded;
+mod engine;
 mod harness;
 mod harness_works;
