@@ -11,6 +11,7 @@
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 //! - [`store`]: the SQL, one function a verb
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
+//! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -24,5 +25,7 @@ pub mod db;
 pub mod store;
 
 pub mod engine;
+
+pub mod maintenance;
 
 pub mod embedded;
