@@ -4,3 +4,4 @@ mod embedded;
 mod engine;
 mod harness;
 mod harness_works;
+mod sql;
