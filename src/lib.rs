@@ -12,6 +12,7 @@
 //! - [`store`]: the SQL, one function a verb
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
 //! - [`http`]: the API, JSON over the engine's verbs
+//! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -27,5 +28,7 @@ pub mod store;
 pub mod engine;
 
 pub mod http;
+
+pub mod maintenance;
 
 pub mod embedded;

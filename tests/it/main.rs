@@ -1,5 +1,7 @@
 //! Integration tests: one binary, so that it links once.
 
 mod embedded;
+mod engine;
 mod harness;
 mod harness_works;
+mod sql;
