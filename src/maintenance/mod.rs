@@ -122,9 +122,12 @@ impl Loop {
         let counts = &self.counts[self.place];
         counts.runs.fetch_add(1, Ordering::Relaxed);
         let duty = self.duty.as_str();
+        metrics::counter!("rowlock_maintenance_runs_total", "duty" => duty).increment(1);
         match outcome {
             Ok(run) => {
                 counts.done.fetch_add(run.done, Ordering::Relaxed);
+                metrics::counter!("rowlock_maintenance_rows_total", "duty" => duty)
+                    .increment(run.done);
                 if run.done > 0 {
                     let duration_ms = began.elapsed().as_millis();
                     debug!(duty, done = run.done, duration_ms, "{duty}: {} row(s)", run.done);
@@ -136,6 +139,8 @@ impl Loop {
             }
             Err(error) => {
                 counts.failures.fetch_add(1, Ordering::Relaxed);
+                metrics::counter!("rowlock_maintenance_failures_total", "duty" => duty)
+                    .increment(1);
                 // Once: a database that is away for an hour is one piece of news.
                 if self.pace.failures() == 0 {
                     warn!(duty, "{duty} failed and is tried again: {}", error.chain());
