@@ -4,4 +4,5 @@ mod embedded;
 mod engine;
 mod harness;
 mod harness_works;
+mod http;
 mod sql;
