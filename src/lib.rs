@@ -14,6 +14,7 @@
 //! - [`http`]: the API, JSON over the engine's verbs
 //! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
+//! - [`server`]: all of it as one service
 
 pub mod model;
 
@@ -32,3 +33,5 @@ pub mod http;
 pub mod maintenance;
 
 pub mod embedded;
+
+pub mod server;

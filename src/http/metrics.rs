@@ -68,8 +68,10 @@ fn describe() {
         "rowlock_jobs_finished_total",
         "Executions finished here, by verb and verdict."
     );
-    describe_counter!("rowlock_maintenance_runs_total", "Runs of maintenance, by duty.");
-    describe_counter!("rowlock_maintenance_failures_total", "Runs that failed, by duty.");
+    describe_counter!(
+        "rowlock_maintenance_runs_total",
+        "Runs of maintenance, by duty and outcome."
+    );
     describe_counter!("rowlock_maintenance_rows_total", "Rows settled by maintenance, by duty.");
     describe_gauge!("rowlock_pool_connections", "Connections of the pool.");
     describe_gauge!("rowlock_pool_idle_connections", "Connections of the pool that nobody uses.");
