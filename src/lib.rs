@@ -11,7 +11,10 @@
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 //! - [`store`]: the SQL, one function a verb
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
+//! - [`http`]: the API, JSON over the engine's verbs
+//! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
+//! - [`server`]: all of it as one service
 
 pub mod model;
 
@@ -25,4 +28,10 @@ pub mod store;
 
 pub mod engine;
 
+pub mod http;
+
+pub mod maintenance;
+
 pub mod embedded;
+
+pub mod server;

@@ -13,11 +13,13 @@
 
 mod acquire;
 mod finish;
+mod measure;
 mod read;
 mod wakeups;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,7 +34,7 @@ pub use crate::store::inspect::{
 pub use wakeups::{Next, Sleeper, Wakeups};
 
 use crate::config::QueueSettings;
-use crate::db::{Options, Pool, Pooled, listen};
+use crate::db::{Options, Pool, Pooled, listen, migrate};
 use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, NewJob, RetryVerdict};
 use crate::shutdown::Shutdown;
 use crate::store;
@@ -117,16 +119,36 @@ impl Engine {
         self.connection().await?.batch("").await
     }
 
+    /// Whether the schema is the one that this binary needs.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn schema_is_current(&self) -> Result<bool, Error> {
+        match self.connection().await?.check_schema(self.inner.pool.schema()).await {
+            Ok(()) => Ok(true),
+            Err(migrate::Error::Db(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Enqueues jobs, all of them or none; one answer a job, in input order.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] when a job is not valid or belongs to another; nothing is stored then.
     pub async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
+        let began = Instant::now();
+        let answer = self.enqueue_in_tries(&jobs).await;
+        measure::enqueue(began, answer.as_deref().ok());
+        answer
+    }
+
+    async fn enqueue_in_tries(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
         let mut tries = 1;
         loop {
             let connection = self.connection().await?;
-            match store::enqueue::enqueue(&connection, &jobs).await {
+            match store::enqueue::enqueue(&connection, jobs).await {
                 Err(Error::Conflict(_)) if tries < CONFLICT_TRIES => tries += 1,
                 answer => return answer,
             }
