@@ -11,6 +11,8 @@
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 //! - [`store`]: the SQL, one function a verb
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
+//! - [`worker`]: handlers by kind, and everything between them and the database
+//! - [`client`]: enqueueing in a program's own transaction
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -26,3 +28,10 @@ pub mod store;
 pub mod engine;
 
 pub mod embedded;
+
+pub mod client;
+pub mod worker;
+
+pub use client::Client;
+pub use model::NewJob;
+pub use worker::{Job, Outcome, Worker};

@@ -3,3 +3,4 @@
 mod embedded;
 mod harness;
 mod harness_works;
+mod worker;
