@@ -37,6 +37,7 @@ set search_path from current
 as $$
 declare
     keys text[];
+    won text[] := '{}';
     firsts uuid[];
     holders uuid[];
     result uuid[];
@@ -51,11 +52,16 @@ begin
     end if;
     -- An open transaction with the same key is waited for; a key that vanished meanwhile is tried again.
     loop
-        insert into unique_keys (key, job_id)
-        select x.key, x.id from unnest(keys, firsts) x(key, id) order by x.key
-        on conflict on constraint unique_keys_pkey do nothing;
-        holders := array(select u.job_id from unnest(keys) with ordinality x(key, n)
-            left join unique_keys u on u.key = x.key order by x.n);
+        with taken as (
+            insert into unique_keys as u (key, job_id)
+            select x.key, x.id from unnest(keys, firsts) x(key, id) where x.key <> all (won) order by x.key
+            on conflict on constraint unique_keys_pkey do nothing
+            returning u.key)
+        select won || coalesce(array_agg(t.key), '{}') into won from taken t;
+        -- Beside a key that is ours now, an old snapshot still shows who had it before.
+        holders := array(select case when x.key = any(won) then x.id else u.job_id end
+            from unnest(keys, firsts) with ordinality x(key, id, n)
+            left join unique_keys u on u.key = x.key and x.key <> all (won) order by x.n);
         exit when array_position(holders, null) is null;
     end loop;
     result := array(
@@ -80,7 +86,9 @@ create or replace function enqueue_batch(
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     n int := cardinality(enqueue_batch.kinds);
@@ -132,6 +140,11 @@ declare
 begin
     if enqueue.on_parent_failure is null or enqueue.on_parent_failure not in ('cancel', 'continue', 'hold') then
         perform refuse('RL422', 'on_parent_failure is not valid', enqueue.on_parent_failure, 'Use cancel, continue or hold.');
+    end if;
+    if coalesce(parents, 0) = 0 and enqueue.unique_key is null and enqueue.id is null and enqueue.run_at is null
+        and job_is_valid(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, null, enqueue.max_attempts, enqueue.timeout, null, null)
+    then
+        return write_job(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.max_attempts, enqueue.timeout);
     end if;
     if parents > 0 then
         ones := array_fill(1, array[parents]);

@@ -6,6 +6,11 @@ language sql immutable parallel safe
 return value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
 comment on function is_uuid is 'Whether a text is a UUID in its usual form.';
 
+create or replace function is_whole(value jsonb) returns boolean
+language sql immutable parallel safe
+return case when jsonb_typeof(value) = 'number' then value::numeric between -999999999 and 999999999 and scale(value::numeric) = 0 else false end;
+comment on function is_whole is 'Whether a JSON value is a whole number that fits an int. Looks at no text: that of 1e131071 is long.';
+
 create or replace function entry_fault(job jsonb) returns text
 language sql immutable parallel safe
 return case
@@ -16,18 +21,18 @@ return case
     when coalesce(jsonb_typeof(job -> 'ref'), 'null') not in ('string', 'null') then 'ref'
     when coalesce(jsonb_typeof(job -> 'queue'), 'null') not in ('string', 'null') then 'queue'
     when coalesce(jsonb_typeof(job -> 'unique_key'), 'null') not in ('string', 'null') then 'unique_key'
-    when job ? 'on_parent_failure' and coalesce(job ->> 'on_parent_failure', 'cancel') not in ('cancel', 'continue', 'hold') then 'on_parent_failure'
-    when job ? 'priority' and job -> 'priority' <> 'null' and job ->> 'priority' !~ '^-?[0-9]{1,9}$' then 'priority'
-    when coalesce(jsonb_typeof(job -> 'priority'), 'null') not in ('number', 'null') then 'priority'
-    when job ? 'max_attempts' and job -> 'max_attempts' <> 'null' and job ->> 'max_attempts' !~ '^-?[0-9]{1,9}$' then 'max_attempts'
-    when coalesce(jsonb_typeof(job -> 'max_attempts'), 'null') not in ('number', 'null') then 'max_attempts'
-    when job ? 'id' and job -> 'id' <> 'null' and not is_uuid(job ->> 'id') then 'id'
+    when coalesce(jsonb_typeof(job -> 'on_parent_failure'), 'null') not in ('string', 'null') then 'on_parent_failure'
+    when job ->> 'on_parent_failure' not in ('cancel', 'continue', 'hold') then 'on_parent_failure'
+    when job ? 'priority' and job -> 'priority' <> 'null' and not is_whole(job -> 'priority') then 'priority'
+    when job ? 'max_attempts' and job -> 'max_attempts' <> 'null' and not is_whole(job -> 'max_attempts') then 'max_attempts'
+    when coalesce(jsonb_typeof(job -> 'id'), 'null') not in ('string', 'null') then 'id'
+    when not is_uuid(job ->> 'id') then 'id'
     when job ? 'run_at' and job -> 'run_at' <> 'null' and (jsonb_typeof(job -> 'run_at') <> 'string'
         or job ->> 'run_at' !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$') then 'run_at'
     when job ? 'timeout' and job -> 'timeout' <> 'null' and (jsonb_typeof(job -> 'timeout') <> 'string'
         or job ->> 'timeout' !~ '^[0-9PTHMSDa-z.: ]{1,64}$') then 'timeout'
     when coalesce(jsonb_typeof(job -> 'depends_on'), 'null') not in ('array', 'null') then 'depends_on'
-    when job @? '$.depends_on[*] ? (@.type() != "string")' then 'depends_on'
+    when jsonb_typeof(job -> 'depends_on') = 'array' and job @? '$.depends_on[*] ? (@.type() != "string")' then 'depends_on'
 end;
 comment on function entry_fault is 'The key of an entry that has not the type it needs; null when all have.';
 
@@ -37,14 +42,14 @@ set search_path from current
 as $$
 begin
     if fault = 'an object' then
-        perform refuse('RL422', format('jobs: entry %s is not an object', place), refuse_entry.job::text, 'Each entry is an object with a kind.');
+        perform refuse('RL422', format('jobs: entry %s is not an object', place), excerpt(refuse_entry.job), 'Each entry is an object with a kind.');
     elsif fault = 'unknown' then
         perform refuse('RL422', format('jobs: entry %s has an unknown key', place),
             (select min(k) from jsonb_object_keys(refuse_entry.job) k where k not in ('ref', 'kind', 'args', 'queue', 'priority', 'run_at',
                 'depends_on', 'on_parent_failure', 'max_attempts', 'timeout', 'unique_key', 'id')),
             'Use ref, kind, args, queue, priority, run_at, depends_on, on_parent_failure, max_attempts, timeout, unique_key, id.');
     end if;
-    perform refuse('RL422', format('%s of job %s is not valid', fault, place), (refuse_entry.job -> fault)::text, case fault
+    perform refuse('RL422', format('%s of job %s is not valid', fault, place), excerpt(refuse_entry.job -> fault), case fault
         when 'priority' then 'Use a whole number from 0 to 9.'
         when 'max_attempts' then 'Use a whole number from 1 on.'
         when 'run_at' then 'Use ISO 8601 with a time zone, as 2030-01-31T12:00:00Z.'
@@ -101,7 +106,7 @@ declare
     edges record;
 begin
     if enqueue_many.jobs is null or jsonb_typeof(enqueue_many.jobs) <> 'array' then
-        perform refuse('RL422', 'jobs is not an array', left(enqueue_many.jobs::text, 200), 'Pass an array of objects.');
+        perform refuse('RL422', 'jobs is not an array', excerpt(enqueue_many.jobs), 'Pass an array of objects.');
     end if;
     perform check_count('enqueue_many', 'jobs', jsonb_array_length(enqueue_many.jobs), limit_of('call_jobs'));
     perform check_count('enqueue_many', 'bytes', pg_column_size(enqueue_many.jobs), limit_of('call_bytes'));

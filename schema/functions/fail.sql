@@ -38,6 +38,7 @@ create or replace function fail(
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -64,6 +65,7 @@ returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -87,6 +89,7 @@ returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

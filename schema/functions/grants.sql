@@ -12,7 +12,7 @@ begin
     for f in
         select g.role, p.oid::regprocedure as signature
         from (values
-            ('producer', array['enqueue', 'enqueue_many']),
+            ('producer', array['enqueue', 'enqueue_many', 'enqueue_batch']),
             ('worker', array['acquire', 'complete', 'complete_or_raise', 'fail', 'snooze', 'release', 'heartbeat', 'watch', 'settled', 'unwatch']),
             ('service', array['enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'complete', 'complete_or_raise', 'fail', 'snooze', 'release',
                 'heartbeat', 'watch', 'settled', 'unwatch', 'cancel', 'retry', 'pause_queue', 'resume_queue', 'maintain', 'try_duty', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share']),

@@ -7,6 +7,7 @@ create or replace function heartbeat(
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

@@ -6,6 +6,7 @@ create or replace function link_children(children uuid[]) returns int
 language plpgsql volatile
 set search_path from current
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     parents uuid[];

@@ -14,6 +14,7 @@ create or replace function promote(max_rows int) returns table (done bigint, mor
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     due uuid[];

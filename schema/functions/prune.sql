@@ -5,6 +5,7 @@ create or replace function prune(max_rows int) returns table (done bigint, more 
 language plpgsql volatile security definer
 set search_path from current
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     here uuid;

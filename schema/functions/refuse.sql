@@ -25,18 +25,35 @@ begin
 end $$;
 comment on function need_read_committed is 'Raises RL025 in a transaction whose snapshot is older than the statement.';
 
+create or replace function long_number(value jsonb) returns jsonb
+language sql immutable strict parallel safe
+return (
+    select n.n from jsonb_path_query(long_number.value, 'strict $.** ? (@.type() == "number")') as n(n)
+    where scale(n.n::numeric) > limit_of('json_digits')
+        or length(replace(ltrim(n.n::text, '-0.'), '.', '')) > limit_of('json_digits') limit 1);
+comment on function long_number is 'The first number in a JSON value with too many digits or decimal places; null when there is none.';
+
+-- Without a sub-select, so that it is inlined where it is called.
 create or replace function json_fault(value jsonb, max_bytes bigint) returns text
 language sql immutable parallel safe
 return case
-    -- Numbers first: measuring the text of [1e131071, ...] would take seconds.
-    when value @? '$.** ? (@ >= 1e1000 || @ <= -1e1000)' then 'number'
+    -- No value is eight times as large as its text.
+    when pg_column_size(value) > 8 * max_bytes then 'size'
+    -- Numbers first: measuring the text of [1e131071, ...] or [0e-16383, ...] would take seconds.
+    when value @? 'strict $.** ? (@ >= 1e1000 || @ <= -1e1000)' then 'number'
+    when value @? 'strict $.** ? (@ > -1e-200 && @ < 1e-200)' and long_number(value) is not null then 'number'
     when octet_length(value::text) > max_bytes then 'size'
-    when octet_length(value::text) >= 130 and value @? 'strict $.**{65}' then 'depth'
-    when octet_length(value::text) > 1000 and value::text ~ '([0-9]{250}){4}' and exists (
-        select from jsonb_path_query(value, '$.** ? (@.type() == "number")') as n
-        where length(n::text) > 1002) then 'number'
+    when octet_length(value::text) >= 130
+        and value @? 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")' then 'depth'
+    when octet_length(value::text) > 1000 and value::text ~ '([0-9.]{250}){4}' and long_number(value) is not null then 'number'
 end;
 comment on function json_fault is 'What is wrong with a JSON value: number, size or depth; null when nothing is.';
+
+create or replace function excerpt(value jsonb) returns text
+language sql immutable parallel safe
+return case when json_fault(value, limit_of('args_bytes')) in ('number', 'size') then format('%s, too large to show', jsonb_typeof(value))
+    else left(value::text, limit_of('detail_length')::int) end;
+comment on function excerpt is 'The beginning of a JSON value, for a DETAIL.';
 
 create or replace function check_count(verb text, argument text, have bigint, most bigint) returns void
 language plpgsql stable

@@ -3,4 +3,5 @@
 mod embedded;
 mod harness;
 mod harness_works;
+mod sql;
 mod worker;

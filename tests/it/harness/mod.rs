@@ -1,6 +1,7 @@
-//! What tests stand on: a database of their own and ways to wait.
+//! What tests stand on: a database of their own, the SQL functions, and ways to wait.
 
 mod db;
+pub(crate) mod sql;
 mod wait;
 
 pub(crate) use db::Db;

@@ -1,0 +1,136 @@
+//! Ids that the caller chooses: a repeated one is the same job, never a second.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::sql::{
+    Enqueued, column, drain, enqueue, enqueue_many, pid, refused, run, state, value,
+};
+use crate::harness::{Db, blocked_on_lock};
+
+#[tokio::test]
+async fn a_repeated_id_is_the_same_job() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let id = Uuid::now_v7();
+    let same =
+        format!("'a', '{{\"x\": 1.50}}', priority => 3, run_at => '2020-01-01Z', id => '{id}'");
+    assert_eq!(enqueue(&client, &same).await, id);
+    assert_eq!(enqueue(&client, &same).await, id);
+    run(&client, "set timezone = 'Asia/Kathmandu'; set datestyle = 'German'").await;
+    assert_eq!(enqueue(&client, &same).await, id);
+    drain(&client).await;
+    assert_eq!(enqueue(&client, &same).await, id);
+    assert_eq!(state(&client, id).await, "completed");
+    for other in ["'b'", "'a', '{\"x\": 2}'", "'a', queue => 'q'", "'a', unique_key => 'k'"] {
+        let call = format!("select enqueue({other}, id => '{id}')");
+        let error = refused(&client, "RL409", &call).await;
+        assert!(error.message().starts_with("id "), "{error:?}");
+        assert_eq!(error.detail(), Some(id.to_string().as_str()));
+    }
+    assert_eq!(value::<i64>(&client, "select count(*) from jobs").await, 1);
+    assert_eq!(value::<i64>(&client, "select count(*) from unique_keys").await, 0);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn an_id_of_the_database_is_not_the_callers() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let made = enqueue(&client, "'a'").await;
+    refused(&client, "RL409", &format!("select enqueue('a', id => '{made}')")).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn one_id_twice_in_a_call_is_one_job() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let (id, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let call = json!([
+        {"kind": "a", "id": id, "ref": "one"}, {"kind": "b"}, {"kind": "a", "id": id, "ref": "two"},
+        {"kind": "c", "id": other, "depends_on": ["two"]}, {"kind": "d", "depends_on": [id, "one"]},
+    ]);
+    let answer = enqueue_many(&client, &call).await;
+    let created: Vec<bool> = answer.iter().map(|job| job.created).collect();
+    assert_eq!(created, [true, true, false, true, true]);
+    assert_eq!((answer[0].job_id, answer[2].job_id), (id, id));
+    let counts: Vec<i32> = column(&client, "select remaining from blocked").await;
+    assert_eq!(counts, [1, 1], "both children wait for the one job, once");
+    let different = json!([{"kind": "a", "id": Uuid::now_v7()}, {"kind": "b", "id": other}]);
+    let error = refused(&client, "RL409", &format!("select enqueue_many('{different}')")).await;
+    assert_eq!(error.message(), "id of job 2 belongs to another job");
+    assert_eq!(drain(&client).await, 4);
+    db.finish().await;
+}
+
+/// Two transactions with one new id: the second waits for the first to end.
+async fn race_of_two(end: &str) -> (Vec<Enqueued>, Uuid) {
+    let db = Db::new().await;
+    let (first, second) = (db.connect().await, db.connect().await);
+    let (id, beside) = (Uuid::now_v7(), Uuid::now_v7());
+    let call = json!([{"kind": "a", "id": id, "unique_key": "k"}, {"kind": "b", "id": beside}]);
+    run(&first, "begin").await;
+    enqueue(&first, &format!("'b', id => '{beside}'")).await;
+    let waiter = pid(&second).await;
+    let waiting = tokio::spawn(async move { enqueue_many(&second, &call).await });
+    blocked_on_lock(&first, waiter).await;
+    run(&first, end).await;
+    let answer = waiting.await.expect("joins");
+    assert_eq!(value::<i64>(&first, "select count(*) from jobs").await, 2);
+    assert_eq!(value::<Uuid>(&first, "select job_id from unique_keys where key = 'k'").await, id);
+    assert_eq!(drain(&first).await, 2);
+    db.finish().await;
+    (answer, beside)
+}
+
+#[tokio::test]
+async fn of_two_at_once_the_later_finds_the_job_of_the_first() {
+    let (answer, beside) = race_of_two("commit").await;
+    assert_eq!((answer[0].created, answer[1].created), (true, false));
+    assert_eq!(answer[1].job_id, beside);
+}
+
+#[tokio::test]
+async fn of_two_at_once_the_later_creates_what_the_first_rolled_back() {
+    let (answer, _) = race_of_two("rollback").await;
+    assert_eq!((answer[0].created, answer[1].created), (true, true));
+}
+
+#[tokio::test]
+async fn an_id_stored_since_a_repeatable_snapshot_asks_for_a_new_transaction() {
+    let db = Db::new().await;
+    let (late, other) = (db.connect().await, db.connect().await);
+    let call = format!("select enqueue('a', id => '{}')", Uuid::now_v7());
+    run(&late, "begin isolation level repeatable read; select count(*) from jobs").await;
+    run(&other, &call).await;
+    refused(&late, "40001", &call).await;
+    run(&late, "rollback").await;
+    run(&late, &format!("begin isolation level repeatable read; {call}; commit")).await;
+    assert_eq!(value::<i64>(&late, "select count(*) from jobs").await, 1);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn ids_in_reverse_order_do_not_deadlock() {
+    let db = Db::new().await;
+    let ids: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
+    let batch =
+        |ids: Vec<Uuid>| -> Value { ids.iter().map(|id| json!({"kind": "a", "id": id})).collect() };
+    let forward = batch(ids.clone());
+    let backward = batch(ids.into_iter().rev().collect());
+    let mut calls = Vec::new();
+    for call in [&forward, &backward, &forward, &backward] {
+        let (client, call) = (db.connect().await, call.clone());
+        calls.push(tokio::spawn(async move { enqueue_many(&client, &call).await }));
+    }
+    let mut created = 0;
+    for call in calls {
+        let answer = call.await.expect("no call is refused");
+        created += answer.iter().filter(|job| job.created).count();
+    }
+    assert_eq!(created, 200);
+    let client = db.connect().await;
+    assert_eq!(drain(&client).await, 200);
+    db.finish().await;
+}
