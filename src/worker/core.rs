@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::handler::Handlers;
+use super::handler::{Handler, Handlers};
 use super::ledger::Ledger;
 use super::stop::StopSignal;
 use crate::db::Error;
@@ -34,8 +34,10 @@ pub(super) struct Core {
     pub(super) engine: Engine,
     pub(super) schema: Arc<SchemaName>,
     pub(super) handlers: Handlers,
-    /// The kinds that have a handler.
-    pub(super) kinds: Vec<String>,
+    /// For kinds that have no handler of their own.
+    pub(super) fallback: Option<Handler>,
+    /// The kinds that can be run; all where `None`.
+    pub(super) kinds: Option<Vec<String>>,
     pub(super) capacity: i32,
     pub(super) settings: Settings,
     pub(super) ledger: Ledger,
@@ -55,7 +57,7 @@ impl Core {
         let request = AcquireCall {
             max_jobs: i32::try_from(room).unwrap_or(i32::MAX),
             lease: self.settings.lease,
-            kinds: Some(self.kinds.clone()),
+            kinds: self.kinds.clone(),
             name: Some(self.settings.name.clone()),
             capacity: Some(self.capacity),
             call_number: Some(call.number()),

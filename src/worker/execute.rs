@@ -30,7 +30,8 @@ pub(super) async fn execute(
     signal: StopSignal,
     place: Arc<Place>,
 ) -> Option<Ending> {
-    let Some(handler) = core.handlers.get(&acquired.kind) else {
+    let handler = core.handlers.get(&acquired.kind).or(core.fallback.as_ref());
+    let Some(handler) = handler else {
         return Some(Ending::failed(format!("no handler for kind {:?}", acquired.kind)));
     };
     let timeout = acquired.timeout;

@@ -84,6 +84,7 @@ pub struct Worker {
     options: Options,
     queues: BTreeMap<String, usize>,
     handlers: Handlers,
+    fallback: Option<Handler>,
     settings: core::Settings,
     wakeups: bool,
 }
@@ -101,6 +102,7 @@ impl Worker {
             options,
             queues: BTreeMap::new(),
             handlers: Handlers::new(),
+            fallback: None,
             settings: core::Settings {
                 name: default_name(),
                 lease: queue.lease,
@@ -141,6 +143,18 @@ impl Worker {
         E: Display,
     {
         self.handlers.insert(kind.into(), Handler::blocking(handler));
+        self
+    }
+
+    /// Runs jobs of every other kind by an async function: then no kind is left to others.
+    pub fn on_any<F, R, O, E>(mut self, handler: F) -> Self
+    where
+        F: Fn(Job) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<O, E>> + Send + 'static,
+        O: Into<Outcome>,
+        E: Display,
+    {
+        self.fallback = Some(Handler::new(handler));
         self
     }
 

@@ -55,7 +55,7 @@ impl Worker {
         let mut acquiring = JoinSet::new();
         for lane in lanes.into_values() {
             let queue = [lane.queue().to_owned()];
-            let sleeper = core.engine.wakeups().sleeper(&queue, Some(&core.kinds));
+            let sleeper = core.engine.wakeups().sleeper(&queue, core.kinds.as_deref());
             acquiring.spawn(lane.run(sleeper));
         }
         acquiring.join_all().await;
@@ -72,7 +72,7 @@ impl Worker {
         if self.queues.is_empty() {
             return Err(Error::NoQueue);
         }
-        if self.handlers.is_empty() {
+        if self.handlers.is_empty() && self.fallback.is_none() {
             return Err(Error::NoHandler);
         }
         match self.queues.iter().find(|(_, slots)| **slots == 0) {
@@ -93,8 +93,9 @@ impl Worker {
             id: Uuid::now_v7(),
             engine,
             schema: Arc::new(self.options.schema().clone()),
-            kinds: self.handlers.keys().cloned().collect(),
+            kinds: self.fallback.is_none().then(|| self.handlers.keys().cloned().collect()),
             handlers: self.handlers.clone(),
+            fallback: self.fallback.clone(),
             capacity: i32::try_from(capacity).unwrap_or(i32::MAX),
             settings: self.settings.clone(),
             ledger: Default::default(),

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, so that it links once.
 
+mod cli;
 mod embedded;
 mod harness;
 mod harness_works;
