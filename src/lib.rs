@@ -13,6 +13,8 @@
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
 //! - [`worker`]: handlers by kind, and everything between them and the database
 //! - [`client`]: enqueueing in a program's own transaction
+//! - [`http`]: the API, JSON over the engine's verbs
+//! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
 
 pub mod model;
@@ -26,6 +28,9 @@ pub mod db;
 pub mod store;
 
 pub mod engine;
+
+pub mod http;
+pub mod maintenance;
 
 pub mod embedded;
 

@@ -32,7 +32,7 @@ pub use crate::store::inspect::{
 pub use wakeups::{Next, Sleeper, Wakeups};
 
 use crate::config::QueueSettings;
-use crate::db::{Options, Pool, Pooled, listen};
+use crate::db::{Options, Pool, Pooled, listen, migrate};
 use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, NewJob, RetryVerdict};
 use crate::shutdown::Shutdown;
 use crate::store;
@@ -115,6 +115,19 @@ impl Engine {
     /// By class; see [`Error`].
     pub async fn ping(&self) -> Result<(), Error> {
         self.connection().await?.batch("").await
+    }
+
+    /// Whether the schema is the one that this binary needs.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn schema_is_current(&self) -> Result<bool, Error> {
+        match self.connection().await?.check_schema(self.inner.pool.schema()).await {
+            Ok(()) => Ok(true),
+            Err(migrate::Error::Db(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Enqueues jobs, all of them or none; one answer a job, in input order.

@@ -49,3 +49,14 @@ pub async fn resume_queue(connection: &Connection, queue: &str) -> Result<bool, 
     let row = connection.query_one("SELECT resume_queue($1)", &[&queue]).await;
     Ok(row.map_err(refuse_data)?.try_get(0)?)
 }
+
+/// Which of these queues are paused.
+///
+/// # Errors
+///
+/// By class; see [`Error`].
+pub async fn paused_of(connection: &Connection, queues: &[String]) -> Result<Vec<String>, Error> {
+    let sql = "SELECT q.name FROM queues q WHERE q.name = ANY($1) AND q.paused_at IS NOT NULL";
+    let rows = connection.query(sql, &[&queues]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}

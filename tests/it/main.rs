@@ -2,6 +2,7 @@
 
 mod cli;
 mod embedded;
+mod engine;
 mod harness;
 mod harness_works;
 mod sql;
