@@ -5,7 +5,6 @@
 create or replace function link_children(children uuid[]) returns int
 language plpgsql volatile
 set search_path from current
-set jit = off
 set enable_seqscan = off
 set jit = off
 as $$

@@ -4,7 +4,6 @@
 create or replace function prune(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
 set jit = off
 as $$
