@@ -4,4 +4,8 @@ mod embedded;
 mod engine;
 mod harness;
 mod harness_works;
+mod maintenance;
+mod migrate;
+mod service;
 mod sql;
+mod wakeups;
