@@ -1,7 +1,5 @@
 //! Wake-ups: prompt where LISTEN works, and polling where it does not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -182,32 +180,44 @@ async fn a_paused_queue_is_not_watched_and_a_resume_wakes() {
     db.finish().await;
 }
 
-/// Sleepers that take one job, or give up after a moment, over and over.
-fn come_and_go(engine: &Engine, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
-    let (engine, stop) = (engine.clone(), stop.clone());
+/// Which round it is; none are left when it is `OVER`.
+type Round = tokio::sync::watch::Receiver<u32>;
+
+const OVER: u32 = u32::MAX;
+
+/// Takes and completes jobs; with a patience, goes away within it, in the middle of whatever that
+/// is, and stays away until the next round: nobody else comes to look instead.
+fn take_jobs(engine: &Engine, mut round: Round, patience: Option<Duration>) -> JoinHandle<()> {
+    let engine = engine.clone();
     tokio::spawn(async move {
-        while !stop.load(Ordering::Relaxed) {
-            let (most, patience, leave) = {
-                let mut random = rand::rng();
-                let patience = Duration::from_millis(random.random_range(1..40));
-                (random.random_range(1..4), patience, random.random_bool(0.3))
-            };
+        let end = CancellationToken::new();
+        let over = {
+            let (end, mut round) = (end.clone(), round.clone());
+            async move {
+                round.wait_for(|round| *round == OVER).await.expect("the test goes on");
+                end.cancel();
+            }
+        };
+        tokio::spawn(over);
+        while *round.borrow_and_update() != OVER {
             let worker = Uuid::now_v7();
+            let most = rand::rng().random_range(1..4);
             let queues = vec!["q".to_owned()];
             let call = AcquireCall { max_jobs: most, ..AcquireCall::new(worker, queues) };
-            let token = CancellationToken::new();
-            let waiting = engine.acquire_wait(call, SOON, &token);
-            let jobs = if leave {
-                // Gone in the middle of whatever it was doing.
-                let left = tokio::time::timeout(patience, waiting).await;
-                left.unwrap_or(Ok(Vec::new()))
-            } else {
-                waiting.await
+            let waiting = engine.acquire_wait(call, NEVER, &end);
+            let jobs = match patience {
+                None => waiting.await.expect("acquires"),
+                Some(patience) => {
+                    let patience = patience.mul_f64(rand::rng().random());
+                    match tokio::time::timeout(patience, waiting).await {
+                        Ok(jobs) => jobs.expect("acquires"),
+                        Err(_) => {
+                            round.changed().await.expect("the test goes on");
+                            continue;
+                        }
+                    }
+                }
             };
-            let jobs = jobs.expect("acquires");
-            if jobs.is_empty() {
-                continue;
-            }
             let done = jobs.iter().map(|job| (job.execution, None)).collect();
             engine.complete(worker, done).await.expect("completes");
         }
@@ -216,20 +226,25 @@ fn come_and_go(engine: &Engine, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
 
 #[tokio::test]
 async fn no_enqueue_is_slept_through_by_sleepers_that_come_and_go() {
-    const ROUNDS: usize = 100;
+    const ROUNDS: u32 = 250;
     const PRODUCERS: usize = 4;
-    const EACH: usize = 25;
+    const EACH: usize = 10;
     let db = Db::new().await;
     let (engine, shutdown) = open_with(&db, &settings(NEVER));
-    let stop = Arc::new(AtomicBool::new(false));
-    let sleepers: Vec<_> = (0..6).map(|_| come_and_go(&engine, &stop)).collect();
+    let (next, round) = tokio::sync::watch::channel(0);
+    let patience = [None, None, Some(20), Some(20), Some(20), Some(20)];
+    let takers: Vec<_> = patience
+        .iter()
+        .map(|millis| take_jobs(&engine, round.clone(), millis.map(Duration::from_millis)))
+        .collect();
     let mut producers = Vec::new();
     for _ in 0..PRODUCERS {
         producers.push(db.connect().await);
     }
     let observer = db.connect().await;
     let mut slowest = Duration::ZERO;
-    for _ in 0..ROUNDS {
+    for number in 1..=ROUNDS {
+        next.send_replace(number);
         let enqueues = producers.iter().map(|producer| async {
             for _ in 0..EACH {
                 enqueue(producer).await;
@@ -245,14 +260,10 @@ async fn no_enqueue_is_slept_through_by_sleepers_that_come_and_go() {
         .await;
         slowest = slowest.max(began.elapsed());
     }
-    stop.store(true, Ordering::Relaxed);
     println!("the slowest round of {ROUNDS} was empty {slowest:?} after its last enqueue");
-    for sleeper in sleepers {
-        while !sleeper.is_finished() {
-            enqueue(&observer).await;
-            tokio::task::yield_now().await;
-        }
-        sleeper.await.expect("joins");
+    next.send_replace(OVER);
+    for taker in takers {
+        taker.await.expect("joins");
     }
     drop((producers, observer));
     shutdown.drain(SOON).await;
