@@ -37,6 +37,7 @@ pub fn router(engine: Engine, settings: &HttpSettings, shutdown: Shutdown) -> Ro
         .with_state(app)
         // The last is the outermost.
         .layer(middleware::from_fn_with_state(guard, auth::check))
+        .layer(middleware::from_fn(auth::same_site))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn(observe::record))
 }
