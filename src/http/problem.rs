@@ -199,6 +199,31 @@ mod tests {
     }
 
     #[test]
+    fn the_page_lists_every_code_with_its_status() {
+        let page = include_str!("../../docs/HTTP.md");
+        let own = [
+            Kind::Malformed,
+            Kind::Unauthorized,
+            Kind::NoRoute,
+            Kind::WrongMethod,
+            Kind::SlowBody,
+            Kind::WrongMediaType,
+            Kind::CrossSite,
+            Kind::Internal,
+            Kind::Unavailable,
+        ];
+        let own = own.map(|kind| (kind.row().1, kind.row().0.as_u16()));
+        let refused = Code::ALL.iter().map(|code| (code.sqlstate(), code.http_status()));
+        let expected: Vec<_> = own.into_iter().chain(refused).collect();
+        for (code, status) in &expected {
+            assert!(page.contains(&format!("\n| `{code}` | {status} |")), "{code} {status}");
+        }
+        let (_, table) = page.split_once("| code | status |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, expected.len());
+    }
+
+    #[test]
     fn a_refusal_brings_its_own_words() {
         for code in Code::ALL {
             let refused = Error::Refused {

@@ -64,6 +64,7 @@ async fn readiness_names_the_schema_the_listener_and_the_stop() {
     db.finish().await;
 }
 
+/// The recorder is the process's own: nextest gives each test a process.
 #[tokio::test]
 async fn metrics_count_what_was_done() {
     let db = Db::new().await;

@@ -31,6 +31,14 @@ fn template(routes: &BTreeSet<String>, method: &str, path: &str) -> Option<Strin
     routes.iter().filter(fits).min_by_key(|route| route.matches('{').count()).cloned()
 }
 
+#[test]
+fn the_page_lists_every_described_route() {
+    let page = include_str!("../../../docs/HTTP.md");
+    let missing = |route: &String| !page.contains(&format!("\n| `{route}` |"));
+    let missing: Vec<_> = described().into_iter().filter(missing).collect();
+    assert!(missing.is_empty(), "docs/HTTP.md does not list {missing:?}");
+}
+
 #[tokio::test]
 async fn every_described_route_answers() {
     let db = Db::new().await;
