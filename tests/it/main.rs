@@ -5,5 +5,6 @@ mod embedded;
 mod engine;
 mod harness;
 mod harness_works;
+mod pipeline;
 mod sql;
 mod worker;
