@@ -16,6 +16,7 @@
 //! - [`http`]: the API, JSON over the engine's verbs
 //! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
+//! - [`server`]: all of it as one service
 
 pub mod model;
 
@@ -30,11 +31,13 @@ pub mod store;
 pub mod engine;
 
 pub mod http;
+
 pub mod maintenance;
 
 pub mod embedded;
 
 pub mod client;
+pub mod server;
 pub mod worker;
 
 pub use client::Client;

@@ -3,8 +3,10 @@
 mod database;
 mod enqueue;
 mod jobs;
+mod migrate;
 mod operate;
 mod postgres;
+mod serve;
 mod show;
 mod stats;
 mod work;
@@ -26,6 +28,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service.
+    ///
+    /// Without DATABASE_URL it starts a Postgres of its own, and stops it at the end.
+    Serve(Box<serve::Args>),
+    /// Bring the schema up, or print the SQL that would.
+    Migrate(migrate::Args),
     /// Run a command for each job of some queues.
     Work(work::Args),
     /// Enqueue a job and print its id.
@@ -47,6 +55,8 @@ enum Command {
 /// Runs the subcommand that was asked for.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Serve(args) => serve::run(*args).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Work(args) => work::run(args).await,
         Command::Enqueue(args) => enqueue::run(args).await,
         Command::Jobs(args) => jobs::list(args).await,

@@ -10,10 +10,9 @@
 
 mod pace;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -34,72 +33,25 @@ const DUE_MARGIN: Duration = Duration::from_millis(2);
 /// A job that is due and held by others stays due.
 const LEAST_DUE: Duration = Duration::from_millis(10);
 
-/// What one duty has done since the process began.
-#[derive(Debug, Default)]
-struct Counts {
-    runs: AtomicU64,
-    done: AtomicU64,
-    failures: AtomicU64,
-}
-
-/// What one duty has done since the process began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DutyFigures {
-    /// Which.
-    pub duty: Duty,
-    /// Its runs in this process.
-    pub runs: u64,
-    /// The rows that they settled.
-    pub done: u64,
-    /// The runs that failed.
-    pub failures: u64,
-}
-
-/// The duties of a server. Clones share the figures.
-#[derive(Clone, Debug, Default)]
-pub struct Maintenance {
-    counts: Arc<[Counts; Duty::ALL.len()]>,
-}
-
-impl Maintenance {
-    /// Starts the loops; they end when a stop is asked for, each after the run that it is at.
-    #[must_use]
-    pub fn start(pool: &Pool, interval: Duration, shutdown: &Shutdown) -> Self {
-        let maintenance = Maintenance::default();
-        for (place, duty) in Duty::ALL.iter().enumerate() {
-            let turn = Loop {
-                duty: *duty,
-                place,
-                pool: pool.clone(),
-                counts: maintenance.counts.clone(),
-                pace: Pace::new(interval),
-                shutdown: shutdown.clone(),
-            };
-            shutdown.spawn(turn.run());
-        }
-        maintenance
-    }
-
-    /// What each duty has done.
-    #[must_use]
-    pub fn figures(&self) -> Vec<DutyFigures> {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let figures = |(duty, counts): (&Duty, &Counts)| DutyFigures {
+/// Starts the loops; they end when a stop is asked for, each after the run that it is at.
+///
+/// Counts `rowlock_maintenance_runs_total` by duty and outcome, `rowlock_maintenance_rows_total`.
+pub fn start(pool: &Pool, interval: Duration, shutdown: &Shutdown) {
+    for duty in Duty::ALL {
+        let turn = Loop {
             duty: *duty,
-            runs: read(&counts.runs),
-            done: read(&counts.done),
-            failures: read(&counts.failures),
+            pool: pool.clone(),
+            pace: Pace::new(interval),
+            shutdown: shutdown.clone(),
         };
-        Duty::ALL.iter().zip(self.counts.iter()).map(figures).collect()
+        shutdown.spawn(turn.run());
     }
 }
 
 /// One duty, over and over.
 struct Loop {
     duty: Duty,
-    place: usize,
     pool: Pool,
-    counts: Arc<[Counts; Duty::ALL.len()]>,
     pace: Pace,
     shutdown: Shutdown,
 }
@@ -119,12 +71,12 @@ impl Loop {
     async fn once(&mut self) -> Duration {
         let began = Instant::now();
         let outcome = self.work().await;
-        let counts = &self.counts[self.place];
-        counts.runs.fetch_add(1, Ordering::Relaxed);
         let duty = self.duty.as_str();
+        let word = if outcome.is_ok() { "ok" } else { "failed" };
+        counter!("rowlock_maintenance_runs_total", "duty" => duty, "outcome" => word).increment(1);
         match outcome {
             Ok(run) => {
-                counts.done.fetch_add(run.done, Ordering::Relaxed);
+                counter!("rowlock_maintenance_rows_total", "duty" => duty).increment(run.done);
                 if run.done > 0 {
                     let duration_ms = began.elapsed().as_millis();
                     debug!(duty, done = run.done, duration_ms, "{duty}: {} row(s)", run.done);
@@ -135,7 +87,6 @@ impl Loop {
                 self.pace.after(run)
             }
             Err(error) => {
-                counts.failures.fetch_add(1, Ordering::Relaxed);
                 // Once: a database that is away for an hour is one piece of news.
                 if self.pace.failures() == 0 {
                     warn!(duty, "{duty} failed and is tried again: {}", error.chain());

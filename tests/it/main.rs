@@ -5,6 +5,7 @@ mod embedded;
 mod engine;
 mod harness;
 mod harness_works;
+mod http;
 mod pipeline;
 mod sql;
 mod worker;

@@ -73,7 +73,10 @@ impl Task {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Wake(queue) => self.shared.lock().wake(&queue),
+            Event::Wake(queue) => {
+                metrics::counter!("rowlock_wakeups_total").increment(1);
+                self.shared.lock().wake(&queue);
+            }
             Event::Missed => self.shared.lock().missed(),
             Event::Reconnected { session } => {
                 self.connected = true;
