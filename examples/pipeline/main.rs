@@ -91,7 +91,7 @@ async fn pipeline(args: Args) -> anyhow::Result<()> {
         println!("\nServing until Ctrl-C.");
         tokio::select! {
             () = shutdown.stopping() => {}
-            () = workers.watch() => {}
+            never = workers.watch() => match never {},
         }
     }
     workers.stop().await;

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -39,6 +40,8 @@ impl Service {
         let given = std::env::var("DATABASE_URL").ok().filter(|url| !url.trim().is_empty());
         let mut child = Command::new(&program)
             .args(["serve", "--log", "warn", "--listen", &format!("127.0.0.1:{port}")])
+            // It says where it listens, and so do we.
+            .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;

@@ -1,6 +1,7 @@
 //! The worker processes: started, and started again when one is killed.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -43,7 +44,7 @@ impl Workers {
     }
 
     /// Starts those again that have ended; never ends itself.
-    pub(crate) async fn watch(&self) {
+    pub(crate) async fn watch(&self) -> Infallible {
         loop {
             tokio::time::sleep(GLANCE).await;
             let mut children = self.children.borrow_mut();

@@ -4,6 +4,9 @@
 //! attempt, kind and queue in its environment. The last line of its standard output that is JSON
 //! is the result. Exit code 0 completes the job; any other fails it, with the end of its standard
 //! error as the words.
+//!
+//! Each command has a process group of its own, which a stop ends as a whole. When `rowlock work`
+//! itself is killed by SIGKILL, its commands run on, and their jobs run again elsewhere.
 
 mod child;
 mod tail;
