@@ -87,7 +87,9 @@ async fn pipeline(args: Args) -> anyhow::Result<()> {
         result = run::run(&service, &workers, &input) => result,
         () = shutdown.stopping() => Ok(()),
     };
-    if result.is_ok() && !args.once && !shutdown.is_stopping() {
+    if result.is_ok() && args.once {
+        println!("\nThe service ends with this run; `{}` brings it back.", service.command_line());
+    } else if result.is_ok() && !shutdown.is_stopping() {
         println!("\nServing until Ctrl-C.");
         tokio::select! {
             () = shutdown.stopping() => {}

@@ -55,6 +55,11 @@ impl Service {
         Ok(Service { child, program, port, database_url, embedded })
     }
 
+    /// What to type to start it by hand.
+    pub(crate) fn command_line(&self) -> String {
+        format!("{} serve", self.program.display())
+    }
+
     /// Lets it drain.
     pub(crate) async fn stop(mut self) {
         terminate(&self.child);
