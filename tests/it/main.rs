@@ -8,6 +8,7 @@ mod harness_works;
 mod http;
 mod maintenance;
 mod migrate;
+mod pipeline;
 mod service;
 mod sql;
 mod wakeups;
