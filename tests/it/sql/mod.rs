@@ -3,12 +3,14 @@
 mod args;
 mod cascade;
 mod fan;
+mod finish;
 mod graph;
 mod hunt;
 mod ids;
 mod keys;
 mod lifecycle;
 mod links;
+mod operators;
 mod plans;
 mod refusals;
 mod retry;
