@@ -7,6 +7,7 @@ mod finish;
 mod graph;
 mod hunt;
 mod ids;
+mod integrity;
 mod keys;
 mod lifecycle;
 mod links;
