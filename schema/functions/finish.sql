@@ -58,6 +58,7 @@ declare
     done uuid[];
     stopped uuid[];
     keyed boolean;
+    closure record;
 begin
     with gone as (
         update jobs j set state = case when j.cancel_requested_at is null then ended_as else 'cancelled' end,
@@ -71,6 +72,12 @@ begin
     if cancelled is not null then
         update executions e set outcome = 'cancelled', result = null
         from jobs j where j.id = any(cancelled) and e.job_id = j.id and e.attempt = j.attempt;
+    end if;
+    if done is not null and stopped is not null then
+        -- Two cascades lock children: all of them first, in one order.
+        closure := closure_of(stopped);
+        perform from blocked b where b.job_id = any(closure.doomed || closure.touched
+            || array(select d.child from dependencies d where d.parent = any(done))) order by b.job_id for update;
     end if;
     if done is not null then
         perform cascade_completed(done);
