@@ -6,8 +6,7 @@ cd "$(dirname "$0")/.."
 
 PATH=$PATH:$HOME/.cargo/bin
 if ! command -v cargo >/dev/null; then
-    echo "setup: no cargo; install Rust with rustup (see rust-lang.org/tools/install):" >&2
-    echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
+    echo "setup: no cargo; install Rust with rustup, then try again" >&2
     exit 1
 fi
 if ! cargo --version >/dev/null 2>&1; then

@@ -1,6 +1,22 @@
 -- What an enqueue refuses. One pass over the batch; only when it finds something wrong is the
 -- first wrong job looked at again, to say what.
 
+-- Without a sub-select, so that it is inlined where it is called.
+create or replace function job_is_valid(
+    kind text, args jsonb, queue text, priority int, run_at timestamptz, max_attempts int, timeout interval,
+    unique_key text, latest timestamptz
+) returns boolean
+language sql immutable parallel safe
+return kind is not null and length(kind) between 1 and limit_of('name_length') and kind !~ '[[:cntrl:]]'
+    and queue is not null and length(queue) <= limit_of('name_length') and queue ~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$'
+    and args is not null and json_fault(args, limit_of('args_bytes')) is null
+    and coalesce(priority between 0 and 9, true)
+    and coalesce(run_at between timestamptz '1970-01-01 00:00:00+00' and latest, true)
+    and coalesce(max_attempts between 1 and limit_of('max_attempts'), true)
+    and coalesce(timeout > interval '0' and timeout <= default_of('longest_timeout'), true)
+    and coalesce(length(unique_key) between 1 and limit_of('name_length'), true);
+comment on function job_is_valid is 'Whether one job may be enqueued; latest is the last run_at allowed.';
+
 create or replace function check_jobs(
     kinds text[], args jsonb[], queues text[], priorities int[], run_ats timestamptz[],
     max_attempts int[], timeouts interval[], unique_keys text[], single boolean
@@ -16,16 +32,7 @@ begin
     from unnest(check_jobs.kinds, check_jobs.args, check_jobs.queues, check_jobs.priorities, check_jobs.run_ats,
             check_jobs.max_attempts, check_jobs.timeouts, check_jobs.unique_keys)
         with ordinality as g(kind, args, queue, priority, run_at, max_attempts, timeout, unique_key, n)
-    where not (
-        g.kind is not null and length(g.kind) between 1 and limit_of('name_length') and g.kind !~ '[[:cntrl:]]'
-        and g.queue is not null and length(g.queue) <= limit_of('name_length')
-        and g.queue ~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$'
-        and g.args is not null and json_fault(g.args, limit_of('args_bytes')) is null
-        and coalesce(g.priority between 0 and 9, true)
-        and coalesce(g.run_at between '1970-01-01Z' and latest, true)
-        and coalesce(g.max_attempts between 1 and limit_of('max_attempts'), true)
-        and coalesce(g.timeout > interval '0' and g.timeout <= default_of('longest_timeout'), true)
-        and coalesce(length(g.unique_key) between 1 and limit_of('name_length'), true))
+    where not job_is_valid(g.kind, g.args, g.queue, g.priority, g.run_at, g.max_attempts, g.timeout, g.unique_key, latest)
     order by g.n limit 1;
     if found then
         perform check_queue(wrong.queue, case when not single then wrong.n end);

@@ -86,6 +86,7 @@ create or replace function enqueue_batch(
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
@@ -139,6 +140,11 @@ declare
 begin
     if enqueue.on_parent_failure is null or enqueue.on_parent_failure not in ('cancel', 'continue', 'hold') then
         perform refuse('RL422', 'on_parent_failure is not valid', enqueue.on_parent_failure, 'Use cancel, continue or hold.');
+    end if;
+    if coalesce(parents, 0) = 0 and enqueue.unique_key is null and enqueue.id is null and enqueue.run_at is null
+        and job_is_valid(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, null, enqueue.max_attempts, enqueue.timeout, null, null)
+    then
+        return write_job(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.max_attempts, enqueue.timeout);
     end if;
     if parents > 0 then
         ones := array_fill(1, array[parents]);

@@ -116,7 +116,7 @@ begin
         update executions e set finished_at = clock, outcome = 'completed', result = g.result
         from given g
         where e.job_id = g.id and e.attempt = g.attempt and e.token = g.token and e.worker = complete.worker
-            and e.finished_at is null and json_fault(g.result, limit_of('result_bytes')) is null
+            and e.finished_at is null and (g.result is null or json_fault(g.result, limit_of('result_bytes')) is null)
         returning e.job_id)
     select array_agg(c.job_id) into done from closed c;
     stopped := done is not null and end_running(done, 'completed');

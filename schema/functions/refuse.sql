@@ -26,13 +26,14 @@ end $$;
 comment on function need_read_committed is 'Raises RL025 in a transaction whose snapshot is older than the statement.';
 
 create or replace function long_number(value jsonb) returns jsonb
-language sql immutable parallel safe
+language sql immutable strict parallel safe
 return (
     select n.n from jsonb_path_query(long_number.value, 'strict $.** ? (@.type() == "number")') as n(n)
     where scale(n.n::numeric) > limit_of('json_digits')
         or length(replace(ltrim(n.n::text, '-0.'), '.', '')) > limit_of('json_digits') limit 1);
 comment on function long_number is 'The first number in a JSON value with too many digits or decimal places; null when there is none.';
 
+-- Without a sub-select, so that it is inlined where it is called.
 create or replace function json_fault(value jsonb, max_bytes bigint) returns text
 language sql immutable parallel safe
 return case

@@ -169,3 +169,28 @@ begin
     perform wake(woken);
 end $$;
 comment on function write_jobs is 'Inserts fresh jobs and the rows they wait in; owners, prints, remaining and has_children may be null for all nulls.';
+
+-- The commonest call by far; the arrays of write_jobs would cost it three times as much.
+create or replace function write_job(
+    kind text, args jsonb, queue text, priority int, max_attempts int, timeout interval
+) returns uuid
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    clock timestamptz := clock_timestamp();
+    lane int := coalesce(write_job.priority, default_priority());
+    bytes int := octet_length(write_job.args::text);
+    own uuid := (new_ids(1))[1];
+    place bigint;
+begin
+    insert into ready as r (queue, priority, job_id, ready_at, args_bytes, kind)
+    values (write_job.queue, lane, own, clock, bytes, write_job.kind) returning r.seq into place;
+    insert into jobs (id, state, priority, max_attempts, args_bytes, seq, run_at, created_at, timeout, queue, kind, args)
+    values (own, 'ready', lane, coalesce(write_job.max_attempts,
+            (select q.max_attempts from queues q where q.name = write_job.queue), default_max_attempts()),
+        bytes, place, clock, clock, write_job.timeout, write_job.queue, write_job.kind, write_job.args);
+    perform wake(array[write_job.queue]);
+    return own;
+end $$;
+comment on function write_job is 'Inserts one job that is ready at once and has neither parents nor a key.';

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::Error;
+use super::{Error, migrate};
+use crate::model::SchemaName;
 
 /// Parameters of a statement.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -104,6 +105,18 @@ impl Connection {
             self.noted(statement)?;
         }
         Ok(())
+    }
+
+    /// Whether the schema is the one that this binary needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`migrate::check`].
+    pub async fn check_schema(&self, schema: &SchemaName) -> Result<(), migrate::Error> {
+        let flight = Flight::new(self);
+        let answer = migrate::check(&self.client, schema).await;
+        flight.landed();
+        answer
     }
 
     /// Begins a transaction in READ COMMITTED.

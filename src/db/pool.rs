@@ -13,6 +13,7 @@ use tokio_postgres::NoTls;
 use tracing::warn;
 
 use super::{Connection, Error, Options};
+use crate::model::SchemaName;
 
 /// Connects by `bb8_postgres`, and sets the session up.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ impl ManageConnection for Manager {
 #[derive(Clone, Debug)]
 pub struct Pool {
     inner: bb8::Pool<Manager>,
+    schema: SchemaName,
     last_failure: LastFailure,
 }
 
@@ -87,7 +89,7 @@ impl Pool {
             .queue_strategy(QueueStrategy::Lifo)
             .error_sink(last_failure.boxed_clone())
             .build_unchecked(Manager::new(options)?);
-        Ok(Pool { inner, last_failure })
+        Ok(Pool { inner, schema: options.schema().clone(), last_failure })
     }
 
     /// Lends a connection.
@@ -108,6 +110,12 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// The schema of its sessions.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaName {
+        &self.schema
     }
 
     /// How full it is.

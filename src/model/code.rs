@@ -146,4 +146,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_page_on_sql_has_the_same_table() {
+        let page = include_str!("../../docs/SQL.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `RL")).collect();
+        let own: Vec<String> = Code::ALL
+            .iter()
+            .map(|code| {
+                let (title, status) = (code.title(), code.http_status());
+                format!("| `{code}` | {title} | {status} | {} |", code.doc())
+            })
+            .collect();
+        assert_eq!(rows, own);
+    }
 }

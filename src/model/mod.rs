@@ -13,7 +13,7 @@ mod execution;
 mod job;
 mod schema;
 mod state;
-mod text;
+pub(crate) mod text;
 mod token;
 mod verdict;
 
@@ -24,7 +24,7 @@ pub use schema::{BadSchemaName, SchemaName};
 pub use state::JobState;
 pub use text::UnknownWord;
 pub use token::Token;
-pub use verdict::{FinishVerdict, HeartbeatVerdict};
+pub use verdict::{CancelVerdict, FinishVerdict, HeartbeatVerdict, RetryVerdict};
 
 /// Args, results and metadata: JSON text, checked once and never parsed into a tree.
 pub type RawJson = Box<serde_json::value::RawValue>;

@@ -46,6 +46,38 @@ words! {
     }
 }
 
+words! {
+    /// What became of one job that somebody wanted cancelled.
+    CancelVerdict("cancel verdict") {
+        /// It waited and is cancelled, or had been cancelled before.
+        Cancelled = "cancelled",
+        /// It runs, and was asked to stop.
+        Cancelling = "cancelling",
+        /// It had ended otherwise before.
+        Finished = "finished",
+        /// There is no such job.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What became of one job that an operator wanted to run again.
+    RetryVerdict("retry verdict") {
+        /// It waits to run again.
+        Retried = "retried",
+        /// It was held and no longer waits for the parents that held it.
+        Released = "released",
+        /// Another live job has its unique key.
+        Conflict = "conflict",
+        /// It had ended well.
+        Completed = "completed",
+        /// It has not ended.
+        Unfinished = "unfinished",
+        /// There is no such job.
+        Unknown = "unknown",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

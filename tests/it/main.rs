@@ -1,6 +1,10 @@
 //! Integration tests: one binary, so that it links once.
 
+mod cli;
 mod embedded;
+mod engine;
 mod harness;
 mod harness_works;
+mod http;
 mod sql;
+mod worker;

@@ -96,4 +96,18 @@ mod tests {
             assert!(!migration.sql.contains("rowlock."), "{}", migration.file);
         }
     }
+
+    #[test]
+    fn functions_raise_known_codes_only() {
+        for file in EMBEDDED.functions {
+            for (at, _) in file.sql.match_indices("'RL") {
+                let sqlstate = &file.sql[at + 1..at + 6];
+                assert!(
+                    crate::model::Code::from_sqlstate(sqlstate).is_some(),
+                    "{}: {sqlstate}",
+                    file.file
+                );
+            }
+        }
+    }
 }

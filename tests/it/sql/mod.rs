@@ -1,5 +1,6 @@
 //! The SQL core, against a real Postgres: each protocol as the interleaving that would break it.
 
+mod acquire;
 mod args;
 mod cascade;
 mod fan;
@@ -8,7 +9,9 @@ mod graph;
 mod hunt;
 mod ids;
 mod integrity;
+mod isolation;
 mod keys;
+mod leases;
 mod lifecycle;
 mod links;
 mod operators;

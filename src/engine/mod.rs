@@ -1,0 +1,224 @@
+//! The verbs as a program calls them: each takes a batch and answers with one entry for each of it.
+//!
+//! HTTP, the worker library and the command line stand on this. A verb borrows a connection of the
+//! pool, runs one function of `store` and gives it back; what is harmless to repeat is repeated
+//! where that helps.
+//!
+//! # Invariants
+//!
+//! 1. Every answer was committed before it is given.
+//! 2. One entry that others hold, or that no column can hold, keeps no other entry of its batch
+//!    from being finished.
+//! 3. Jobs that were acquired for a caller who went away are given back.
+
+mod acquire;
+mod finish;
+mod measure;
+mod read;
+mod wakeups;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use crate::db::{Error, PoolStatus, Recovery, listen::Mode};
+pub use crate::store::acquire::AcquireCall;
+pub use crate::store::enqueue::Enqueued;
+pub use crate::store::finish::{Completion, Failure, Snooze};
+pub use crate::store::inspect::{
+    Depth, ExecutionRecord, JobDetails, JobFilter, JobPage, JobSummary, LatencyFigures,
+    OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures,
+};
+pub use wakeups::{Next, Sleeper, Wakeups};
+
+use crate::config::QueueSettings;
+use crate::db::{Options, Pool, Pooled, listen, migrate};
+use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, NewJob, RetryVerdict};
+use crate::shutdown::Shutdown;
+use crate::store;
+
+/// How often a call that collided with another transaction is tried again.
+const CONFLICT_TRIES: u32 = 5;
+
+/// The verbs of one Rowlock. Clones share the pool.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    settings: QueueSettings,
+    wakeups: Wakeups,
+}
+
+impl Engine {
+    /// An engine over a pool, with the wake-ups of a listener or [`Wakeups::polling`].
+    #[must_use]
+    pub fn new(pool: Pool, settings: &QueueSettings, wakeups: Wakeups) -> Self {
+        Engine { inner: Arc::new(Inner { pool, settings: settings.clone(), wakeups }) }
+    }
+
+    /// An engine with a pool and a listener of its own, whose tasks end with `shutdown`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Url`]; a database that is away is no error until a verb needs it.
+    pub fn open(
+        options: &Options,
+        settings: &QueueSettings,
+        shutdown: &Shutdown,
+    ) -> Result<Self, Error> {
+        let pool = Pool::new(options)?;
+        let stop = shutdown.token().clone();
+        let (listener, events, listening) = listen::listener(options, stop.clone())?;
+        let (wakeups, waking) = Wakeups::new(listener, events, pool.clone(), stop);
+        shutdown.spawn(listening);
+        shutdown.spawn(waking);
+        Ok(Engine::new(pool, settings, wakeups))
+    }
+
+    /// Lease, poll interval and the like.
+    #[must_use]
+    pub fn settings(&self) -> &QueueSettings {
+        &self.inner.settings
+    }
+
+    /// The wake-ups, for who acquires in a loop of its own.
+    #[must_use]
+    pub fn wakeups(&self) -> &Wakeups {
+        &self.inner.wakeups
+    }
+
+    /// The pool, for floors that call `store` themselves.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    /// How full the pool is.
+    #[must_use]
+    pub fn pool_status(&self) -> PoolStatus {
+        self.inner.pool.status()
+    }
+
+    /// Whether wake-ups can be relied on at this moment.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.inner.wakeups.mode()
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.connection().await?.batch("").await
+    }
+
+    /// Whether the schema is the one that this binary needs.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn schema_is_current(&self) -> Result<bool, Error> {
+        match self.connection().await?.check_schema(self.inner.pool.schema()).await {
+            Ok(()) => Ok(true),
+            Err(migrate::Error::Db(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Enqueues jobs, all of them or none; one answer a job, in input order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when a job is not valid or belongs to another; nothing is stored then.
+    pub async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
+        let began = Instant::now();
+        let answer = self.enqueue_in_tries(&jobs).await;
+        measure::enqueue(began, answer.as_deref().ok());
+        answer
+    }
+
+    async fn enqueue_in_tries(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
+        let mut tries = 1;
+        loop {
+            let connection = self.connection().await?;
+            match store::enqueue::enqueue(&connection, jobs).await {
+                Err(Error::Conflict(_)) if tries < CONFLICT_TRIES => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Extends a worker's lease; one verdict an execution, in input order. For `seen_call` see
+    /// [`store::heartbeat::heartbeat`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a lease that is too short or too long.
+    pub async fn heartbeat(
+        &self,
+        worker: Uuid,
+        held: Vec<Execution>,
+        lease: std::time::Duration,
+        seen_call: Option<i64>,
+    ) -> Result<Vec<HeartbeatVerdict>, Error> {
+        let connection = self.connection().await?;
+        store::heartbeat::heartbeat(&connection, worker, &held, lease, seen_call).await
+    }
+
+    /// Cancels waiting jobs and asks running ones to stop; one verdict a job, in input order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with `RL429` when others hold one of the jobs; nothing is done then.
+    pub async fn cancel(&self, job_ids: Vec<Uuid>) -> Result<Vec<CancelVerdict>, Error> {
+        store::operate::cancel(&*self.connection().await?, &job_ids).await
+    }
+
+    /// Lets discarded and cancelled jobs run again, and held ones go; one verdict a job.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with `RL429` when others hold one of the jobs; nothing is done then.
+    pub async fn retry(&self, job_ids: Vec<Uuid>) -> Result<Vec<RetryVerdict>, Error> {
+        store::operate::retry(&*self.connection().await?, &job_ids).await
+    }
+
+    /// Stops acquires from a queue. False if it was paused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a name that is not one.
+    pub async fn pause_queue(&self, queue: &str) -> Result<bool, Error> {
+        store::operate::pause_queue(&*self.connection().await?, queue).await
+    }
+
+    /// Lets acquires from a queue go on. False if it was not paused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a name that is not one.
+    pub async fn resume_queue(&self, queue: &str) -> Result<bool, Error> {
+        let resumed = store::operate::resume_queue(&*self.connection().await?, queue).await?;
+        self.inner.wakeups.resumed(queue);
+        Ok(resumed)
+    }
+
+    async fn connection(&self) -> Result<Pooled, Error> {
+        self.inner.pool.get().await
+    }
+}
+
+/// Sleeps unless told to stop. Whether the sleep was whole.
+async fn rest(pause: std::time::Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(pause) => true,
+    }
+}

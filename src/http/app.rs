@@ -1,0 +1,28 @@
+//! What every handler has: the engine, the limits, the stop.
+
+use std::sync::Arc;
+
+use super::scrape::Scrape;
+use crate::config::HttpSettings;
+use crate::engine::Engine;
+use crate::shutdown::Shutdown;
+
+/// The state of the router; clones share it.
+#[derive(Clone)]
+pub(super) struct App {
+    /// The verbs.
+    pub(super) engine: Engine,
+    /// The largest body, in bytes.
+    pub(super) body_limit: usize,
+    /// Long polls end when a stop is asked for.
+    pub(super) shutdown: Shutdown,
+    /// The figures for `/metrics`, kept for some seconds.
+    pub(super) scrape: Arc<Scrape>,
+}
+
+impl App {
+    /// The state of one router.
+    pub(super) fn new(engine: Engine, settings: &HttpSettings, shutdown: Shutdown) -> Self {
+        App { engine, body_limit: settings.body_limit, shutdown, scrape: Arc::default() }
+    }
+}

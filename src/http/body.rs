@@ -1,0 +1,232 @@
+//! Request bodies: JSON of a bounded size that comes in time, read once.
+//!
+//! Content type, encoding and announced length are judged before a byte is read. A NUL is refused
+//! here, since no Postgres text can hold one.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::app::App;
+use super::problem::{Kind, Problem};
+use crate::model::Code;
+
+/// The longest pause between two pieces of a body.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A body that says it is JSON, not parsed yet.
+pub(super) struct JsonText(pub(super) Bytes);
+
+/// A body parsed into `T`; keys that `T` does not have are refused by `T`.
+pub(super) struct Json<T>(pub(super) T);
+
+/// The query string as `T`.
+pub(super) struct Params<T>(pub(super) T);
+
+/// A path segment as `T`, percent-decoded.
+pub(super) struct Path<T>(pub(super) T);
+
+impl FromRequest<App> for JsonText {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_headers(request.headers())?;
+        let bytes = read(request.into_body(), app.body_limit).await?;
+        match nul_at(&bytes) {
+            Some(at) => Err(Problem::invalid(format!("the body has a \\u0000 at byte {at}"))
+                .hint("Postgres text cannot hold NUL; leave it out or encode the bytes.")),
+            None => Ok(JsonText(bytes)),
+        }
+    }
+}
+
+impl JsonText {
+    /// Parses the body.
+    ///
+    /// # Errors
+    ///
+    /// 400 when it is not JSON, 422 when it is and does not fit.
+    pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let mut deserializer = serde_json::Deserializer::from_slice(&self.0);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(unfit)?;
+        deserializer.end().map_err(|error| malformed(&error))?;
+        Ok(value)
+    }
+
+    /// Whether the body is an array.
+    pub(super) fn is_array(&self) -> bool {
+        self.0.trim_ascii_start().starts_with(b"[")
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        JsonText::from_request(request, app).await?.parse().map(Json)
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Params(params)),
+            Err(error) => Err(Problem::invalid(error.body_text())
+                .hint("/openapi.json lists the parameters of every route.")),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Path(value)),
+            Err(error) => Err(Problem::invalid(error.body_text())
+                .hint("Ids are UUIDs; names are percent-encoded, a slash as %2F.")),
+        }
+    }
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let wrong = |detail| Problem::new(Kind::WrongMediaType, detail);
+    if let Some(encoding) = text(CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
+        return Err(wrong(format!("a body encoded as {encoding} is not read"))
+            .hint("Send the body without Content-Encoding."));
+    }
+    let fix = "Send `Content-Type: application/json`.";
+    let Some(content_type) = text(CONTENT_TYPE) else {
+        return Err(wrong("the request has no Content-Type".to_owned()).hint(fix));
+    };
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let json = essence == "application/json"
+        || essence.starts_with("application/") && essence.ends_with("+json");
+    if json { Ok(()) } else { Err(wrong(format!("{essence} is not JSON")).hint(fix)) }
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        Problem::refused(Code::TooLarge, format!("the body is longer than {limit} bytes"))
+            .hint("Split the call, or pass references to what is large.")
+    };
+    if limit < usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) {
+        return Err(too_large());
+    }
+    let mut pieces = body.into_data_stream();
+    let mut whole = Bytes::new();
+    let mut joined = Vec::new();
+    loop {
+        let piece = tokio::time::timeout(LONGEST_PAUSE, pieces.next()).await;
+        let piece = match piece.map_err(|_| slow())? {
+            None => break,
+            Some(piece) => piece.map_err(|_| cut_off())?,
+        };
+        if limit < whole.len() + joined.len() + piece.len() {
+            return Err(too_large());
+        }
+        // Most bodies are one piece, which is taken as it is.
+        if whole.is_empty() && joined.is_empty() {
+            whole = piece;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+            joined.extend_from_slice(&piece);
+        }
+    }
+    Ok(if joined.is_empty() { whole } else { joined.into() })
+}
+
+fn slow() -> Problem {
+    let seconds = LONGEST_PAUSE.as_secs();
+    Problem::new(Kind::SlowBody, format!("nothing more of the body came for {seconds} seconds"))
+}
+
+fn cut_off() -> Problem {
+    Problem::new(Kind::Malformed, "the body broke off")
+}
+
+/// Where the first escaped NUL begins. An escape is one only where its backslash is not escaped.
+fn nul_at(json: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(offset) = json[from..].iter().position(|byte| *byte == b'\\') {
+        let at = from + offset;
+        if json[at..].starts_with(b"\\u0000") {
+            return Some(at);
+        }
+        from = (at + 2).min(json.len());
+    }
+    None
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(Kind::Malformed, format!("the body is not JSON: {error}"))
+}
+
+fn unfit(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let path = error.path().to_string();
+    let inner = error.into_inner();
+    if !inner.is_data() {
+        return malformed(&inner);
+    }
+    let place = if path == "." { String::new() } else { format!("{path}: ") };
+    Problem::invalid(format!("{place}{inner}"))
+        .hint("/openapi.json has the keys and types of every body.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RawJson;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Entry {
+        args: RawJson,
+        #[serde(default)]
+        priority: Option<i16>,
+    }
+
+    fn parse(text: &str) -> Result<Vec<Entry>, String> {
+        let parsed = JsonText(Bytes::copy_from_slice(text.as_bytes())).parse();
+        parsed.map_err(|problem| serde_json::to_string(&problem).unwrap())
+    }
+
+    #[test]
+    fn raw_json_keeps_every_digit() {
+        let entries = parse(r#"[{"args": {"n":123456789012345678901234567890, "f":1.50}}]"#);
+        let entries = entries.unwrap();
+        assert_eq!(entries[0].args.get(), r#"{"n":123456789012345678901234567890, "f":1.50}"#);
+        assert_eq!(entries[0].priority, None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let wrong = parse(r#"[{"args":1},{"args":1,"priority":"3"}]"#).unwrap_err();
+        assert!(wrong.contains("RL422") && wrong.contains("[1].priority"), "{wrong}");
+        let unknown = parse(r#"[{"args":1,"prio":3}]"#).unwrap_err();
+        assert!(unknown.contains("RL422") && unknown.contains("prio"), "{unknown}");
+        for text in ["", "[", "[{]", "[] []", "[{\"args\":tru}]"] {
+            let broken = parse(text).unwrap_err();
+            assert!(broken.contains("malformed"), "{text}: {broken}");
+        }
+    }
+
+    #[test]
+    fn an_escaped_nul_is_found_and_an_escaped_backslash_is_none() {
+        assert_eq!(nul_at(br#"{"a":"\u0000"}"#), Some(6));
+        assert_eq!(nul_at(br#"{"a":"\\\u0000"}"#), Some(8));
+        assert_eq!(nul_at(br#"{"a":"\\u0000"}"#), None);
+        assert_eq!(nul_at(br#"{"a":"\u0001\n"}"#), None);
+        assert_eq!(nul_at(b"\\"), None);
+    }
+}

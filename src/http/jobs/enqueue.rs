@@ -1,0 +1,135 @@
+//! `POST /v1/jobs` and `POST /v1/workflows`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::wire::{EnqueuedBody, JobBody, jobs_of};
+use crate::engine::Enqueued;
+use crate::http::app::App;
+use crate::http::body::{self, JsonText};
+use crate::http::idempotency::IdempotencyKey;
+use crate::http::problem::Problem;
+use crate::model::NewJob;
+
+/// One job, or several: an array is one call, all of it or nothing.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(JobBody),
+    Many(Vec<JobBody>),
+}
+
+/// The answer in the shape of the question.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Answer {
+    One(EnqueuedBody),
+    Many(Vec<EnqueuedBody>),
+}
+
+/// Jobs enqueued as one graph.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkflowBody {
+    /// The jobs; `depends_on` names refs of this list, or ids of jobs that exist.
+    jobs: Vec<JobBody>,
+}
+
+/// The jobs of a workflow, in the order of the question.
+#[derive(Serialize, ToSchema)]
+struct WorkflowAnswer {
+    jobs: Vec<EnqueuedBody>,
+}
+
+/// Enqueue a job, or an array of jobs
+///
+/// With an `Idempotency-Key`, ids follow from the key and the place in the array: a repeat finds
+/// the same jobs while they are kept (200), and other content is refused (409, `RL409`). Jobs that
+/// bring an `id` keep it. Args, options and ids are compared, dependencies are not.
+#[utoipa::path(
+    post, path = "/v1/jobs", tag = "jobs", request_body = OneOrMany,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
+    responses(
+        (status = 201, description = "At least one job was created", body = Answer),
+        (status = 200, description = "All of them existed", body = Answer),
+        (status = "4XX", description = "RL404, RL409, RL413, RL422, RL429", body = Problem),
+    )
+)]
+pub(super) async fn enqueue(
+    State(app): State<App>,
+    headers: HeaderMap,
+    text: JsonText,
+) -> Result<Response, Problem> {
+    let key = IdempotencyKey::of(&headers)?;
+    let bodies = match OneOrMany::read(&text)? {
+        OneOrMany::Many(bodies) => bodies,
+        OneOrMany::One(body) => vec![body],
+    };
+    let mut answers = enqueue_all(&app, key.as_ref(), jobs_of(bodies)).await?;
+    let status = status_of(&answers);
+    if text.is_array() {
+        return Ok((status, Json(Answer::Many(answers))).into_response());
+    }
+    let one = answers.pop().ok_or_else(|| Problem::internal("an enqueue had no answer"))?;
+    let location = [(LOCATION, format!("/v1/jobs/{}", one.id))];
+    Ok((status, location, Json(Answer::One(one))).into_response())
+}
+
+/// Enqueue a graph of jobs
+///
+/// All of it or nothing. Takes an `Idempotency-Key` as `POST /v1/jobs` does.
+#[utoipa::path(
+    post, path = "/v1/workflows", tag = "jobs", request_body = WorkflowBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
+    responses(
+        (status = 201, description = "At least one job was created", body = WorkflowAnswer),
+        (status = 200, description = "All of them existed", body = WorkflowAnswer),
+        (status = "4XX", description = "RL404, RL409, RL413, RL422, RL429", body = Problem),
+    )
+)]
+pub(super) async fn workflow(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body::Json(workflow): body::Json<WorkflowBody>,
+) -> Result<Response, Problem> {
+    let key = IdempotencyKey::of(&headers)?;
+    let jobs = enqueue_all(&app, key.as_ref(), jobs_of(workflow.jobs)).await?;
+    Ok((status_of(&jobs), Json(WorkflowAnswer { jobs })).into_response())
+}
+
+impl OneOrMany {
+    /// By its first character, since serde's own choice would not name the key at fault.
+    fn read(text: &JsonText) -> Result<Self, Problem> {
+        if text.is_array() {
+            text.parse().map(OneOrMany::Many)
+        } else {
+            text.parse().map(OneOrMany::One)
+        }
+    }
+}
+
+async fn enqueue_all(
+    app: &App,
+    key: Option<&IdempotencyKey>,
+    mut jobs: Vec<NewJob>,
+) -> Result<Vec<EnqueuedBody>, Problem> {
+    if let Some(key) = key {
+        for (place, job) in jobs.iter_mut().enumerate() {
+            job.id.get_or_insert_with(|| key.job_id(place));
+        }
+    }
+    let answers = app.engine.enqueue(jobs).await?;
+    let body =
+        |Enqueued { reference, job_id, created }| EnqueuedBody { reference, id: job_id, created };
+    Ok(answers.into_iter().map(body).collect())
+}
+
+fn status_of(answers: &[EnqueuedBody]) -> StatusCode {
+    let created = answers.iter().any(|answer| answer.created);
+    if created { StatusCode::CREATED } else { StatusCode::OK }
+}

@@ -1,0 +1,22 @@
+//! Jobs: enqueue them, look at them, cancel and retry them.
+
+mod enqueue;
+mod list;
+mod operate;
+mod show;
+mod wire;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::app::App;
+
+/// The routes of jobs and workflows.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(enqueue::enqueue, list::list))
+        .routes(routes!(show::show))
+        .routes(routes!(operate::cancel))
+        .routes(routes!(operate::retry))
+        .routes(routes!(enqueue::workflow))
+}

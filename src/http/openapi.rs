@@ -1,0 +1,78 @@
+//! The description of the API, made from the handlers' own types.
+
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::problem::Problem;
+use crate::model::{
+    CancelVerdict, FinishVerdict, HeartbeatVerdict, JobState, OnParentFailure, RetryVerdict,
+};
+
+/// Title, tags and what the routes share; the routes add themselves.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Rowlock",
+        description = "A Postgres-only job queue. Every error is `application/problem+json` with \
+                       a stable `code`. With a token configured, every route but the probes and \
+                       this page wants `Authorization: Bearer`. Times are RFC 3339, intervals \
+                       strings such as `30 seconds` or `PT30S`; args and results come back digit \
+                       for digit.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(Problem)),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+    tags(
+        (name = "jobs", description = "Enqueue, look at, cancel and retry jobs."),
+        (name = "work", description = "What a worker calls."),
+        (name = "operate", description = "Queues, workers and figures."),
+        (name = "service", description = "The service itself.")
+    )
+)]
+pub(super) struct ApiDoc;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+fn words(words: impl IntoIterator<Item = &'static str>) -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+}
+
+/// The words of a job's state.
+pub(super) fn job_state() -> Schema {
+    words(JobState::ALL.iter().map(|state| state.as_str()))
+}
+
+/// The words of the policy on parent failure.
+pub(super) fn on_parent_failure() -> Schema {
+    words(OnParentFailure::ALL.iter().map(|policy| policy.as_str()))
+}
+
+/// The words of a finishing verdict.
+pub(super) fn finish_verdict() -> Schema {
+    words(FinishVerdict::ALL.iter().map(|verdict| verdict.as_str()))
+}
+
+/// The words of a heartbeat's verdict.
+pub(super) fn heartbeat_verdict() -> Schema {
+    words(HeartbeatVerdict::ALL.iter().map(|verdict| verdict.as_str()))
+}
+
+/// The words of a cancel's verdict.
+pub(super) fn cancel_verdict() -> Schema {
+    words(CancelVerdict::ALL.iter().map(|verdict| verdict.as_str()))
+}
+
+/// The words of a retry's verdict.
+pub(super) fn retry_verdict() -> Schema {
+    words(RetryVerdict::ALL.iter().map(|verdict| verdict.as_str()))
+}

@@ -1,0 +1,193 @@
+//! Everything that is not a success, as RFC 9457 `application/problem+json`.
+//!
+//! One table: [`Kind`] gives each problem of the API itself its status, code and title; a refusal
+//! of the database brings its own by [`Code`]. What went wrong inside stays in the log.
+
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tracing::{error, warn};
+use utoipa::ToSchema;
+
+use crate::engine::Error;
+use crate::model::Code;
+
+/// Why a request did not succeed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// `urn:rowlock:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:rowlock:RL422")]
+    kind: String,
+    /// A few words, the same for every problem with this code.
+    #[schema(value_type = String, example = "Not valid")]
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(example = 422)]
+    status: u16,
+    /// Stable, for programs: an `RL...` code of the SQL functions, or a word.
+    #[schema(value_type = String, example = "RL422")]
+    code: &'static str,
+    /// What was wrong with this request.
+    #[schema(example = "priority is not valid: 12")]
+    detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Use 0 (runs first) to 9, or null to inherit one or get 5.")]
+    hint: Option<String>,
+}
+
+/// The problems that no `RL...` code stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Malformed,
+    Unauthorized,
+    NoRoute,
+    WrongMethod,
+    SlowBody,
+    WrongMediaType,
+    Internal,
+    Unavailable,
+}
+
+impl Kind {
+    const fn row(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Kind::Malformed => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
+            Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Token required"),
+            Kind::NoRoute => (StatusCode::NOT_FOUND, "not_found", "No such route"),
+            Kind::WrongMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Wrong method")
+            }
+            Kind::SlowBody => (StatusCode::REQUEST_TIMEOUT, "slow_body", "The body did not come"),
+            Kind::WrongMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Wrong content type")
+            }
+            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+            Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem of the API itself.
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (status, code, title) = kind.row();
+        Problem::with(status.as_u16(), code, title, detail.into())
+    }
+
+    /// A refusal by the rules of the queue.
+    pub(super) fn refused(code: Code, detail: impl Into<String>) -> Self {
+        Problem::with(code.http_status(), code.sqlstate(), code.title(), detail.into())
+    }
+
+    /// The request is well-formed, and its content is not acceptable.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Problem::refused(Code::Invalid, detail)
+    }
+
+    /// Something is wrong with the service; `reason` goes to the log only.
+    pub(super) fn internal(reason: &str) -> Self {
+        error!("a request failed: {reason}");
+        Problem::new(Kind::Internal, "the request failed inside the service")
+            .hint("Its x-request-id finds the reason in the service's log.")
+    }
+
+    fn unavailable(detail: &str, reason: &str) -> Self {
+        warn!("a request found no database: {reason}");
+        Problem::new(Kind::Unavailable, detail).hint("Try again in a moment.")
+    }
+
+    /// Adds what to do about it.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn with(status: u16, code: &'static str, title: &'static str, detail: String) -> Self {
+        let kind = format!("urn:rowlock:{code}");
+        Problem { kind, title, status, code, detail, hint: None }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let busy = |detail: &str| {
+            Problem::refused(Code::Busy, detail).hint("Nothing changed; try again in a moment.")
+        };
+        match error {
+            Error::Refused { code: Code::WrongIsolation, message, .. } => {
+                Problem::internal(&message)
+            }
+            Error::Refused { code, message, detail, hint } => {
+                let found = detail.filter(|found| !found.is_empty() && found != "null");
+                let detail = found.map_or(message.clone(), |found| format!("{message}: {found}"));
+                Problem { hint, ..Problem::refused(code, detail) }
+            }
+            Error::Locked(_) => busy("others hold what this call needs"),
+            Error::Conflict(_) => busy("the call collided with others"),
+            Error::Unavailable(_) => {
+                Problem::unavailable("the database does not answer", &error.chain())
+            }
+            Error::PoolExhausted => {
+                Problem::unavailable("all connections to the database are in use", "pool")
+            }
+            Error::Timeout(_) => {
+                Problem::unavailable("the database took longer than it may", &error.chain())
+            }
+            Error::Url(_) | Error::Other(_) => Problem::internal(&error.chain()),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).expect("the tables hold statuses");
+        let body = serde_json::to_string(&self).expect("strings and a number");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"rowlock\"");
+                headers.insert(WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_the_members_of_the_rfc() {
+        let problem = Problem::invalid("priority is not valid").hint("Use 0 to 9.");
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(json["type"], "urn:rowlock:RL422");
+        assert_eq!(json["title"], "Not valid");
+        assert_eq!(json["status"], 422);
+        assert_eq!(json["code"], "RL422");
+        assert_eq!(json["hint"], "Use 0 to 9.");
+        assert_eq!(json.as_object().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn the_answer_says_when_to_come_back() {
+        let busy = Problem::refused(Code::Busy, "held").into_response();
+        let away = Problem::new(Kind::Unavailable, "away").into_response();
+        for (response, status) in [(busy, 429), (away, 503)] {
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[RETRY_AFTER], "1");
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        }
+        let invalid = Problem::invalid("x").into_response();
+        assert!(!invalid.headers().contains_key(RETRY_AFTER));
+    }
+}

@@ -1,0 +1,202 @@
+//! What `/metrics` reads when it is asked: gauges of the pool, and figures of the queues.
+//!
+//! The queues' figures are text of our own and no gauges of the recorder, which would go on showing
+//! a queue that is empty. They are kept for some seconds, so that many scrapes cost one read.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tracing::warn;
+
+use crate::engine::{Engine, Error, Mode, QueueFigures, Stats};
+use crate::model::JobState;
+
+const KEPT_FOR: Duration = Duration::from_secs(5);
+
+/// More queues than this would make labels without bound: the rest stand together as `(other)`.
+const MOST_QUEUES: usize = 200;
+
+const OTHER: &str = "(other)";
+
+/// The figures read last.
+#[derive(Default)]
+pub(super) struct Scrape {
+    last: Mutex<Option<(Instant, String)>>,
+}
+
+impl Scrape {
+    /// The queues' figures in the text format, at most some seconds old.
+    pub(super) async fn of_queues(&self, engine: &Engine) -> String {
+        let mut last = self.last.lock().await;
+        if let Some((_, text)) = last.as_ref().filter(|(at, _)| at.elapsed() < KEPT_FOR) {
+            return text.clone();
+        }
+        let text = match read(engine).await {
+            Ok((queues, stats)) => write(&queues, &stats),
+            Err(error) => {
+                warn!("the queues' figures could not be read: {}", error.chain());
+                gauge("rowlock_database_up", "1 while the database answers.", [(vec![], 0.0)])
+            }
+        };
+        *last = Some((Instant::now(), text.clone()));
+        text
+    }
+}
+
+/// Sets the gauges of this process.
+pub(super) fn set_gauges(engine: &Engine) {
+    let pool = engine.pool_status();
+    metrics::gauge!("rowlock_pool_connections").set(pool.connections);
+    metrics::gauge!("rowlock_pool_idle_connections").set(pool.idle);
+    let up = if engine.mode() == Mode::Listen { 1.0 } else { 0.0 };
+    metrics::gauge!("rowlock_listener_up").set(up);
+}
+
+async fn read(engine: &Engine) -> Result<(Vec<QueueFigures>, Stats), Error> {
+    Ok((engine.queues().await?, engine.stats().await?))
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// How many jobs, by queue, state and priority.
+type Jobs = BTreeMap<(String, &'static str, i32), f64>;
+
+fn write(queues: &[QueueFigures], stats: &Stats) -> String {
+    let known = known(queues);
+    let label = |name: &str| if known.contains(&name) { name.to_owned() } else { OTHER.to_owned() };
+    let (mut jobs, mut oldest, mut paused) = (Jobs::new(), BTreeMap::new(), BTreeMap::new());
+    for queue in queues {
+        let name = label(&queue.name);
+        *paused.entry(name.clone()).or_insert(0.0) += f64::from(queue.paused_at.is_some());
+        for depth in &queue.depths {
+            let key = (name.clone(), depth.state.as_str(), depth.priority);
+            *jobs.entry(key).or_insert(0.0) += depth.jobs as f64;
+            if depth.state == JobState::Ready {
+                let age: &mut f64 = oldest.entry(name.clone()).or_insert(0.0);
+                *age = age.max(depth.oldest_seconds.unwrap_or(0.0));
+            }
+        }
+    }
+    let by_queue = |(name, value): (String, f64)| (vec![("queue", name)], value);
+    let mut text = gauge("rowlock_database_up", "1 while the database answers.", [(vec![], 1.0)]);
+    text += &gauge(
+        "rowlock_jobs",
+        "Jobs that wait or run, by queue, state and priority.",
+        jobs.into_iter().map(|((queue, state, priority), count)| {
+            let priority = ("priority", priority.to_string());
+            (vec![("queue", queue), ("state", state.to_owned()), priority], count)
+        }),
+    );
+    text += &gauge(
+        "rowlock_oldest_ready_seconds",
+        "How long the oldest ready job of a queue has waited.",
+        oldest.into_iter().map(by_queue),
+    );
+    text += &gauge(
+        "rowlock_queue_paused",
+        "1 while a queue is paused.",
+        paused.into_iter().map(by_queue),
+    );
+    text + &write_stats(stats, &label)
+}
+
+fn write_stats(stats: &Stats, label: &dyn Fn(&str) -> String) -> String {
+    let mut latencies = Vec::new();
+    // Quantiles do not add up, so queues without a label of their own have none; all together do.
+    for figures in &stats.latencies {
+        let queue = figures.queue.as_deref().map_or_else(|| "(all)".to_owned(), label);
+        let values = [("0.95", figures.p95_seconds), ("0.99", figures.p99_seconds)];
+        for (quantile, seconds) in values.into_iter().filter(|_| queue != OTHER) {
+            let labels = vec![("queue", queue.clone()), ("quantile", quantile.to_owned())];
+            latencies.extend(seconds.map(|seconds| (labels, seconds)));
+        }
+    }
+    let mut outcomes: BTreeMap<(String, String), f64> = BTreeMap::new();
+    for figures in &stats.outcomes {
+        let key = (label(&figures.queue), figures.outcome.clone());
+        *outcomes.entry(key).or_insert(0.0) += figures.executions as f64;
+    }
+    let text = gauge(
+        "rowlock_acquire_latency_seconds",
+        "From ready to acquired over the last hour, sampled.",
+        latencies,
+    );
+    text + &gauge(
+        "rowlock_recent_executions",
+        "Executions that ended in the last hour, sampled, by queue and outcome.",
+        outcomes
+            .into_iter()
+            .map(|((queue, outcome), count)| (vec![("queue", queue), ("outcome", outcome)], count)),
+    )
+}
+
+/// The queues with labels of their own: those with the most jobs.
+fn known(queues: &[QueueFigures]) -> Vec<&str> {
+    let jobs = |queue: &QueueFigures| queue.depths.iter().map(|depth| depth.jobs).sum::<i64>();
+    let mut ranked: Vec<&QueueFigures> = queues.iter().collect();
+    ranked.sort_by_key(|queue| std::cmp::Reverse(jobs(queue)));
+    ranked.into_iter().take(MOST_QUEUES).map(|queue| queue.name.as_str()).collect()
+}
+
+/// One gauge in the text format; nothing where it has no value.
+fn gauge(name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) -> String {
+    let mut text = String::new();
+    for (labels, value) in values {
+        if text.is_empty() {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        }
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
+        let _ = match labels.is_empty() {
+            true => writeln!(text, "{name} {value}"),
+            false => writeln!(text, "{name}{{{}}} {value}", labels.join(",")),
+        };
+    }
+    text
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Depth;
+
+    fn queue(name: &str, jobs: i64) -> QueueFigures {
+        let state = JobState::Ready;
+        let depth = Depth { state, priority: 5, jobs, oldest_seconds: Some(2.5) };
+        QueueFigures {
+            name: name.to_owned(),
+            paused_at: None,
+            aging_interval: None,
+            aging_share: 0.25,
+            depths: vec![depth],
+        }
+    }
+
+    #[test]
+    fn figures_become_gauges() {
+        let none = Stats { latencies: Vec::new(), outcomes: Vec::new() };
+        let text = write(&[queue("etl/a", 3)], &none);
+        let line = "rowlock_jobs{queue=\"etl/a\",state=\"ready\",priority=\"5\"} 3\n";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("rowlock_oldest_ready_seconds{queue=\"etl/a\"} 2.5\n"), "{text}");
+        assert!(!text.contains("rowlock_recent_executions"), "{text}");
+    }
+
+    #[test]
+    fn the_number_of_labels_is_bounded() {
+        let queues: Vec<_> =
+            (0..300).map(|number| queue(&format!("q{number}"), number + 1)).collect();
+        let text = write(&queues, &Stats { latencies: Vec::new(), outcomes: Vec::new() });
+        let lines = text.lines().filter(|line| line.starts_with("rowlock_jobs{")).count();
+        assert_eq!(lines, MOST_QUEUES + 1);
+        let others =
+            format!("queue=\"(other)\",state=\"ready\",priority=\"5\"}} {}\n", 100 * 101 / 2);
+        assert!(text.contains(&others), "{text}");
+    }
+}

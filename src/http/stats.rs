@@ -1,0 +1,85 @@
+//! `GET /v1/stats`: latencies and outcomes of the last hour.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::app::App;
+use super::problem::Problem;
+use crate::engine::{LatencyFigures, OutcomeFigures, Stats};
+
+/// The route.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(stats))
+}
+
+/// Figures of the last hour, from the newest 10,000 executions.
+#[derive(Serialize, ToSchema)]
+struct StatsBody {
+    /// From ready to acquired; a null queue stands for all of them.
+    acquire_latency: Vec<LatencyBody>,
+    /// How executions ended, by queue.
+    outcomes: Vec<OutcomeBody>,
+}
+
+/// How long jobs of a queue waited to be acquired.
+#[derive(Serialize, ToSchema)]
+struct LatencyBody {
+    queue: Option<String>,
+    executions: i64,
+    average_seconds: Option<f64>,
+    p95_seconds: Option<f64>,
+    p99_seconds: Option<f64>,
+}
+
+/// How often executions of a queue ended so.
+#[derive(Serialize, ToSchema)]
+struct OutcomeBody {
+    queue: String,
+    /// completed, failed, snoozed, released, cancelled, lost or timed_out.
+    outcome: String,
+    executions: i64,
+    /// Of the queue's executions, 0 to 1.
+    share: f64,
+    average_seconds: Option<f64>,
+}
+
+/// Show latencies and outcomes of the last hour
+#[utoipa::path(
+    get, path = "/v1/stats", tag = "operate",
+    responses((status = 200, description = "The figures", body = StatsBody))
+)]
+async fn stats(State(app): State<App>) -> Result<Json<StatsBody>, Problem> {
+    let Stats { latencies, outcomes } = app.engine.stats().await?;
+    Ok(Json(StatsBody {
+        acquire_latency: latencies.into_iter().map(LatencyBody::from).collect(),
+        outcomes: outcomes.into_iter().map(OutcomeBody::from).collect(),
+    }))
+}
+
+impl From<LatencyFigures> for LatencyBody {
+    fn from(figures: LatencyFigures) -> Self {
+        LatencyBody {
+            queue: figures.queue,
+            executions: figures.executions,
+            average_seconds: figures.average_seconds,
+            p95_seconds: figures.p95_seconds,
+            p99_seconds: figures.p99_seconds,
+        }
+    }
+}
+
+impl From<OutcomeFigures> for OutcomeBody {
+    fn from(figures: OutcomeFigures) -> Self {
+        OutcomeBody {
+            queue: figures.queue,
+            outcome: figures.outcome,
+            executions: figures.executions,
+            share: figures.share,
+            average_seconds: figures.average_seconds,
+        }
+    }
+}

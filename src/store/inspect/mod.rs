@@ -1,0 +1,16 @@
+//! Reading: jobs, queues, workers and figures. Nothing here changes anything.
+//!
+//! Every read has a bound, and none grows with the history: see [`WALK`].
+
+mod figures;
+mod job;
+mod jobs;
+
+pub use figures::{
+    Depth, LatencyFigures, OutcomeFigures, QueueFigures, Stats, WorkerFigures, queues, stats,
+    workers,
+};
+pub use job::{
+    ExecutionRecord, JobDetails, MOST_EXECUTIONS, MOST_RELATIVES, Relative, is_finished, job,
+};
+pub use jobs::{JobFilter, JobPage, JobSummary, WALK, jobs};

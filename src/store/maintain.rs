@@ -1,0 +1,63 @@
+//! The maintenance duties, one statement a run.
+
+use std::time::Duration;
+
+use super::values::Interval;
+use crate::db::{Connection, Error};
+use crate::model::text::words;
+
+words! {
+    /// What maintenance has to do.
+    Duty("duty") {
+        /// Attaches children to the parents that their commit could not hold.
+        Link = "link",
+        /// Makes scheduled jobs ready that are due.
+        Promote = "promote",
+        /// Takes jobs back from workers that are lost, and ends what ran too long.
+        Rescue = "rescue",
+        /// Deletes what has ended long ago.
+        Prune = "prune",
+    }
+}
+
+/// What one run of a duty did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DutyRun {
+    /// How many rows it settled.
+    pub done: u64,
+    /// Whether there is more to do at once.
+    pub more: bool,
+    /// False if another server was at it.
+    pub ran: bool,
+}
+
+/// Runs a duty once, unless another server is at it.
+///
+/// # Errors
+///
+/// By class; see [`Error`].
+pub async fn try_duty(
+    connection: &Connection,
+    duty: Duty,
+    max_rows: i32,
+) -> Result<DutyRun, Error> {
+    let sql = "SELECT done, more, ran FROM try_duty($1, $2)";
+    let row = connection.query_one(sql, &[&duty.as_str(), &max_rows]).await?;
+    let done: i64 = row.try_get(0)?;
+    Ok(DutyRun {
+        done: u64::try_from(done).unwrap_or(0),
+        more: row.try_get(1)?,
+        ran: row.try_get(2)?,
+    })
+}
+
+/// How long until the next scheduled job is due, by the database's clock; zero if one is overdue.
+///
+/// # Errors
+///
+/// By class; see [`Error`].
+pub async fn next_due(connection: &Connection) -> Result<Option<Duration>, Error> {
+    let sql = "SELECT min(run_at) - clock_timestamp() FROM scheduled";
+    let row = connection.query_one(sql, &[]).await?;
+    Ok(row.try_get::<_, Option<Interval>>(0)?.map(|interval| interval.0))
+}
