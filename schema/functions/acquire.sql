@@ -46,8 +46,8 @@ create or replace function acquire(
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
-set jit = off
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

@@ -86,8 +86,8 @@ create or replace function enqueue_batch(
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     n int := cardinality(enqueue_batch.kinds);

@@ -5,7 +5,7 @@ language sql immutable parallel safe
 return (
     select case when octet_length(c.clean) <= limit_of('error_bytes') then c.clean
         else left(c.clean, (limit_of('error_bytes') / 4)::int) end
-    from (select regexp_replace(left(error, limit_of('error_bytes')::int), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]', '', 'g') as clean) c);
+    from (select regexp_replace(left(error, limit_of('error_bytes')::int), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]', '', 'g') as clean) c);
 comment on function clean_error is 'An error cut to 16 KiB and without control characters.';
 
 create or replace function close_executions(
@@ -37,8 +37,8 @@ create or replace function fail(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -64,8 +64,8 @@ create or replace function snooze(worker uuid, job_ids uuid[], attempts int[], t
 returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -88,8 +88,8 @@ create or replace function release(worker uuid, job_ids uuid[], attempts int[], 
 returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

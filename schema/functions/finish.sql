@@ -39,7 +39,8 @@ begin
             when e.finished_at is null then 'result_too_large'
             when e.outcome = 'cancelled' then 'cancelled'
             when e.outcome <> verdicts.own then 'stale'
-            when d.word is not null and row_number() over (partition by g.job_id, g.attempt, g.token order by g.n) = 1 then d.word
+            when d.word is not null and e.attempt = max(e.attempt) over (partition by g.job_id)
+                and row_number() over (partition by g.job_id, g.attempt, g.token order by g.n) = 1 then d.word
             else 'repeated' end
         from unnest(verdicts.job_ids, verdicts.attempts, verdicts.tokens) with ordinality g(job_id, attempt, token, n)
         left join executions e on e.job_id = g.job_id and e.attempt = g.attempt and e.token = g.token and e.worker = verdicts.worker
@@ -89,8 +90,8 @@ returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
-set jit = off
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

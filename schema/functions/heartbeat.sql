@@ -6,8 +6,8 @@ create or replace function heartbeat(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

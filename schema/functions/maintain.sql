@@ -13,8 +13,8 @@ comment on function duty_key is 'The advisory lock of a maintenance duty.';
 create or replace function promote(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     due uuid[];

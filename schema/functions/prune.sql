@@ -14,8 +14,8 @@ comment on function forget is 'Deletes jobs (rows held) with their edges and exe
 create or replace function prune(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
-set jit = off
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     here uuid;
@@ -43,6 +43,11 @@ begin
             and not (j.has_dependents and exists (
                 select from dependencies d join jobs c on c.id = d.child where d.parent = j.id and c.finished_at is null))
         order by j.id for update of j skip locked);
+    -- In a new statement, under the locks: a child may have been attached since the first one began.
+    doomed := array(
+        select u.id from unnest(doomed) u(id)
+        where not exists (select from links l where l.parent = u.id) and not exists (
+            select from dependencies d join jobs c on c.id = d.child where d.parent = u.id and c.finished_at is null));
     begin
         perform forget(doomed);
         done := cardinality(doomed);

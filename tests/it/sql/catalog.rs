@@ -60,18 +60,6 @@ async fn functions_find_their_names_here_and_temporary_ones_last() {
 }
 
 #[tokio::test]
-async fn where_plan_methods_are_off_so_is_jit() {
-    let db = Db::new().await;
-    // A disabled scan costs 1e10 when it is taken all the same, far above jit_above_cost.
-    let compiled = "select p.oid::regprocedure::text from pg_proc p
-        where p.pronamespace = 'rowlock'::regnamespace
-          and exists (select from unnest(p.proconfig) c where c like 'enable\\_%=off')
-          and not p.proconfig @> '{jit=off}'";
-    none(&db, "functions that would be compiled at each call", compiled).await;
-    db.finish().await;
-}
-
-#[tokio::test]
 async fn a_temporary_table_of_the_same_name_is_out_of_reach() {
     let db = Db::new().await;
     let client = db.connect().await;

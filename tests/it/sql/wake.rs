@@ -346,7 +346,7 @@ async fn of_ten_thousand_enqueues_none_waits_for_the_poll() {
         let client = db.connect().await;
         for n in 0..total / 4 {
             enqueue(&client, "'k'").await;
-            if (n + number) % 50 == 0 {
+            if (n + number).is_multiple_of(50) {
                 tokio::time::sleep(Duration::from_millis(3 + number)).await;
             }
         }
