@@ -16,9 +16,6 @@ pub mod listen;
 pub mod migrate;
 mod pool;
 
-#[cfg(test)]
-mod live_tests;
-
 pub use connect::{Options, connect};
 pub use connection::{Connection, Params, Transaction};
 pub use error::{Error, Recovery, Source};

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, so that it links once.
 
 mod cli;
+mod db;
 mod embedded;
 mod engine;
 mod harness;

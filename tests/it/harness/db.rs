@@ -30,7 +30,7 @@ pub(crate) struct Db {
 impl Db {
     /// Makes a fresh Rowlock database.
     pub(crate) async fn new() -> Db {
-        let admin = admin_url().await;
+        let admin = cluster_url().await;
         let client = open(&admin).await;
         let template = ensure_template(&client, &admin).await;
         let name = format!("test_{}", uuid::Uuid::new_v4().simple());
@@ -89,7 +89,7 @@ async fn prepare_template(url: &str) {
 }
 
 /// The cluster that `rowlock postgres run` offers, else one that stays for the next run.
-async fn admin_url() -> String {
+pub(crate) async fn cluster_url() -> String {
     static LAUNCHED: OnceCell<String> = OnceCell::const_new();
     if let Ok(url) = std::env::var("ROWLOCK_TEST_DATABASE_URL")
         && !url.is_empty()

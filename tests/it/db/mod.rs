@@ -1,7 +1,4 @@
-//! Tests of this floor against a live Postgres, with toy files in place of the schema.
-//!
-//! `ROWLOCK_TEST_DATABASE_URL=... cargo test --lib -- --ignored`, as a superuser. Each test has a
-//! schema of its own.
+//! The db floor on a live Postgres, with toy files in place of the schema; a schema a test.
 
 mod connection;
 mod listen;
@@ -10,10 +7,10 @@ mod migrate;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::migrate::{Files, FunctionFile, Migration, run_files};
-use super::{Options, Pool, connect};
-use crate::config::{DatabaseUrl, Settings};
-use crate::model::SchemaName;
+use rowlock::config::{DatabaseUrl, Settings};
+use rowlock::db::migrate::{Files, FunctionFile, Migration, run_files};
+use rowlock::db::{Options, Pool, connect};
+use rowlock::model::SchemaName;
 
 const TOYS: Files = Files {
     migrations: &[Migration { file: "0001_toys", sql: "create table toys (id int primary key);" }],
@@ -41,14 +38,13 @@ const TOY_FUNCTIONS: &str = "
 
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
-fn url() -> DatabaseUrl {
-    let url = std::env::var("ROWLOCK_TEST_DATABASE_URL").expect("where to test is given");
-    DatabaseUrl::from(url.as_str())
+async fn url() -> DatabaseUrl {
+    DatabaseUrl::from(crate::harness::cluster_url().await.as_str())
 }
 
 fn schema() -> SchemaName {
     let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
-    format!("live_{}_{number}", std::process::id()).parse().unwrap()
+    format!("live_{}_{number}", std::process::id()).parse().expect("works")
 }
 
 async fn options() -> Options {
@@ -56,11 +52,11 @@ async fn options() -> Options {
     settings.schema = schema();
     settings.pool_size = 2;
     settings.connect_timeout = Duration::from_millis(500);
-    let mut client = connect(&url()).await.unwrap();
-    run_files(&mut client, &settings.schema, &TOYS).await.unwrap();
-    Options::new(url(), &settings)
+    let mut client = connect(&url().await).await.expect("works");
+    run_files(&mut client, &settings.schema, &TOYS).await.expect("works");
+    Options::new(url().await, &settings)
 }
 
 async fn scalar<T: tokio_postgres::types::FromSqlOwned>(pool: &Pool, sql: &'static str) -> T {
-    pool.get().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
+    pool.get().await.expect("works").query_one(sql, &[]).await.unwrap().get(0)
 }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::{options, scalar};
-use crate::db::{Error, Pool, Recovery};
-use crate::model::Code;
+use rowlock::db::{Error, Pool, Recovery};
+use rowlock::model::Code;
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn sessions_are_set_up() {
     let options = options().await;
     let pool = Pool::new(&options).unwrap();
@@ -23,7 +22,6 @@ async fn sessions_are_set_up() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn an_abandoned_transaction_is_never_lent_again() {
     let pool = Pool::new(&options().await).unwrap();
     let pid = "select pg_backend_pid()";
@@ -46,7 +44,6 @@ async fn an_abandoned_transaction_is_never_lent_again() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_transaction_commits_all_or_says_that_it_did_not() {
     let pool = Pool::new(&options().await).unwrap();
     let mut connection = pool.get().await.unwrap();
@@ -63,7 +60,6 @@ async fn a_transaction_commits_all_or_says_that_it_did_not() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn errors_have_their_class() {
     let pool = Pool::new(&options().await).unwrap();
     let connection = pool.get().await.unwrap();
@@ -87,7 +83,6 @@ async fn errors_have_their_class() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_database_that_is_away_is_told_from_a_full_pool() {
     let mut options = options().await;
     options.url = "host=/nowhere user=nobody".into();
@@ -96,7 +91,6 @@ async fn a_database_that_is_away_is_told_from_a_full_pool() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_statement_outlives_a_change_of_its_function() {
     let pool = Pool::new(&options().await).unwrap();
     pool.get().await.unwrap().batch("create view v as select 1 as a").await.unwrap();
@@ -107,7 +101,6 @@ async fn a_statement_outlives_a_change_of_its_function() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_connection_that_died_at_rest_is_not_lent() {
     let pool = Pool::new(&options().await).unwrap();
     let other = Pool::new(&options().await).unwrap();

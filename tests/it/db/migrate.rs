@@ -1,18 +1,17 @@
 //! Migrations: many at once, forward only, by roles of all kinds.
 
 use super::{MORE_TOYS, TOYS, options, scalar, schema, url};
-use crate::db::migrate::{self, Files, Migration};
-use crate::db::{Pool, connect};
+use rowlock::db::migrate::{self, Files, Migration};
+use rowlock::db::{Pool, connect};
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn twenty_migrations_at_once_are_one() {
     let schema = schema();
     let runs: Vec<_> = (0..20)
         .map(|_| {
             let schema = schema.clone();
             tokio::spawn(async move {
-                let mut client = connect(&url()).await.unwrap();
+                let mut client = connect(&url().await).await.unwrap();
                 migrate::run_files(&mut client, &schema, &TOYS).await.unwrap()
             })
         })
@@ -27,10 +26,9 @@ async fn twenty_migrations_at_once_are_one() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_schema_goes_forward_and_never_back() {
     let schema = schema();
-    let mut client = connect(&url()).await.unwrap();
+    let mut client = connect(&url().await).await.unwrap();
     let before = migrate::check_files(&client, &schema, &TOYS).await;
     assert!(matches!(before, Err(migrate::Error::Behind { found: 0, newest: 1 })));
     migrate::run_files(&mut client, &schema, &TOYS).await.unwrap();
@@ -42,7 +40,6 @@ async fn a_schema_goes_forward_and_never_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_failed_migration_names_its_line_and_leaves_nothing() {
     const BROKEN: Files = Files {
         migrations: &[
@@ -52,7 +49,7 @@ async fn a_failed_migration_names_its_line_and_leaves_nothing() {
         functions: &[],
     };
     let schema = schema();
-    let mut client = connect(&url()).await.unwrap();
+    let mut client = connect(&url().await).await.unwrap();
     let error = migrate::run_files(&mut client, &schema, &BROKEN).await.unwrap_err();
     let text = error.to_string();
     assert_eq!(text, "schema/migrations/0002_broken.sql:3 failed and nothing was changed");
@@ -61,7 +58,6 @@ async fn a_failed_migration_names_its_line_and_leaves_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn definer_functions_do_not_belong_to_a_superuser() {
     let options = options().await;
     let pool = Pool::new(&options).unwrap();
@@ -83,10 +79,9 @@ async fn definer_functions_do_not_belong_to_a_superuser() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_role_without_rights_to_make_roles_may_install() {
     let schema = schema();
-    let mut client = connect(&url()).await.unwrap();
+    let mut client = connect(&url().await).await.unwrap();
     let plain = format!("{schema}_plain");
     let sql = format!(
         "create role {plain}; create schema {schema} authorization {plain}; \
@@ -108,10 +103,10 @@ async fn a_role_without_rights_to_make_roles_may_install() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn six_databases_may_make_the_same_roles_at_once() {
     let schema = schema();
-    let client = connect(&url()).await.unwrap();
+    let base = url().await;
+    let client = connect(&base).await.unwrap();
     let databases: Vec<_> = (0..6).map(|number| format!("{schema}_{number}")).collect();
     for database in &databases {
         client.batch_execute(&format!("create database {database}")).await.unwrap();
@@ -119,7 +114,7 @@ async fn six_databases_may_make_the_same_roles_at_once() {
     let runs: Vec<_> = databases
         .iter()
         .map(|database| {
-            let url = format!("{} dbname={database}", url().expose());
+            let url = format!("{}&dbname={database}", base.expose());
             let schema = schema.clone();
             tokio::spawn(async move {
                 let mut client = connect(&url.as_str().into()).await.unwrap();
@@ -133,14 +128,13 @@ async fn six_databases_may_make_the_same_roles_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_role_that_may_make_roles_gives_the_schema_away() {
     let schema = schema();
-    let admin = connect(&url()).await.unwrap();
+    let admin = connect(&url().await).await.unwrap();
     let maker = format!("{schema}_maker");
     admin.batch_execute(&format!("create role {maker} login createrole")).await.unwrap();
     admin.batch_execute(&format!("create database {maker} owner {maker}")).await.unwrap();
-    let url = format!("{} user={maker} dbname={maker}", url().expose());
+    let url = format!("{}&user={maker}&dbname={maker}", url().await.expose());
     let mut client = connect(&url.as_str().into()).await.unwrap();
     migrate::run_files(&mut client, &schema, &TOYS).await.unwrap();
     let again = migrate::run_files(&mut client, &schema, &MORE_TOYS).await.unwrap();
@@ -152,10 +146,9 @@ async fn a_role_that_may_make_roles_gives_the_schema_away() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn the_dry_run_installs_by_itself() {
     let schema = schema();
-    let mut client = connect(&url()).await.unwrap();
+    let mut client = connect(&url().await).await.unwrap();
     assert_eq!(migrate::plan_for(&client, &schema).await.unwrap(), migrate::plan(&schema));
     client.batch_execute(&migrate::plan(&schema)).await.unwrap();
     migrate::check(&client, &schema).await.unwrap();
@@ -164,10 +157,9 @@ async fn the_dry_run_installs_by_itself() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_schema_that_holds_something_else_is_refused() {
     let schema = schema();
-    let mut client = connect(&url()).await.unwrap();
+    let mut client = connect(&url().await).await.unwrap();
     client.batch_execute(&format!("create schema {schema}")).await.unwrap();
     migrate::run_files(&mut client, &schema, &TOYS).await.unwrap();
     let other = format!("{schema}_b").parse().unwrap();

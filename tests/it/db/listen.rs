@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{options, url};
-use crate::db::listen::{Event, Listener, Mode, listener};
-use crate::db::{Error, Options, Pool};
-use crate::model::Code;
+use rowlock::db::listen::{Event, Listener, Mode, listener};
+use rowlock::db::{Error, Options, Pool};
+use rowlock::model::Code;
 
 async fn listening(options: &Options) -> (Listener, mpsc::Receiver<Event>, CancellationToken) {
     let stop = CancellationToken::new();
-    let (listener, mut events, task) = listener(options, stop.clone()).unwrap();
+    let (listener, mut events, task) = listener(options, stop.clone()).expect("a listener");
     tokio::spawn(task);
     assert_eq!(events.recv().await, Some(Event::Reconnected { session: 1 }));
     assert_eq!(listener.mode(), Mode::Listen);
@@ -22,7 +22,6 @@ async fn listening(options: &Options) -> (Listener, mpsc::Receiver<Event>, Cance
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_listener_hears_and_hears_again_after_a_break() {
     let options = options().await;
     let pool = Pool::new(&options).unwrap();
@@ -52,7 +51,6 @@ async fn a_listener_hears_and_hears_again_after_a_break() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL"]
 async fn a_flood_that_nobody_reads_is_summed_up() {
     let options = options().await;
     let pool = Pool::new(&options).unwrap();
@@ -72,21 +70,23 @@ async fn a_flood_that_nobody_reads_is_summed_up() {
 }
 
 #[tokio::test]
-#[ignore = "needs ROWLOCK_TEST_DATABASE_URL, of a socket"]
 async fn behind_a_pooler_that_swallows_notifications_there_is_polling() {
     let mut options = options().await;
     let pooler = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = pooler.local_addr().unwrap().port();
-    let url = url();
-    let socket = url.expose().split_whitespace().find_map(|pair| pair.strip_prefix("host="));
-    let socket = socket.map(|folder| format!("{folder}/.s.PGSQL.5432")).unwrap();
+    let url = url().await;
+    let config: tokio_postgres::Config = url.expose().parse().unwrap();
+    let [tokio_postgres::config::Host::Unix(folder)] = config.get_hosts() else {
+        panic!("the test cluster listens on a socket");
+    };
+    let socket = folder.join(".s.PGSQL.5432");
     tokio::spawn(async move {
         while let Ok((client, _)) = pooler.accept().await {
             let server = UnixStream::connect(&socket).await.unwrap();
             tokio::spawn(swallow_notifications(client, server));
         }
     });
-    let through = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+    let through = format!("host=127.0.0.1 port={port} user=rowlock dbname=postgres");
     options.settings.listen_url = Some(through.as_str().into());
     let (mut listener, _events, task) = listener(&options, CancellationToken::new()).unwrap();
     tokio::spawn(task);
@@ -102,12 +102,12 @@ async fn swallow_notifications(client: TcpStream, server: UnixStream) {
     let (mut from_server, mut to_server) = server.into_split();
     tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     while let Ok(kind) = from_server.read_u8().await {
-        let length = from_server.read_u32().await.unwrap();
+        let length = from_server.read_u32().await.expect("reads");
         let mut body = vec![0; length as usize - 4];
-        from_server.read_exact(&mut body).await.unwrap();
+        from_server.read_exact(&mut body).await.expect("reads");
         if kind != b'A' {
             let message = [&[kind][..], &length.to_be_bytes(), &body].concat();
-            to_client.write_all(&message).await.unwrap();
+            to_client.write_all(&message).await.expect("writes");
         }
     }
 }
