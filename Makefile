@@ -35,7 +35,7 @@ test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name
 
 bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
 	cargo build --release
-	@ROW="$(ROW)" tools/with-postgres.sh $(TARGET)/release/rowlock "$(PG)" --durable -- cargo bench
+	@ROW="$(ROW)" tools/with-postgres.sh $(TARGET)/release/rowlock "$(PG)" --durable -- cargo bench --bench bench
 
 fmt: ## Format the source
 	cargo fmt

@@ -11,6 +11,8 @@
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 //! - [`store`]: the SQL, one function a verb
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
+//! - [`worker`]: handlers by kind, and everything between them and the database
+//! - [`client`]: enqueueing in a program's own transaction
 //! - [`http`]: the API, JSON over the engine's verbs
 //! - [`maintenance`]: the duties of a server
 //! - [`embedded`]: a private Postgres, for when there is none
@@ -29,8 +31,15 @@ pub mod store;
 pub mod engine;
 
 pub mod http;
+
 pub mod maintenance;
 
 pub mod embedded;
 
+pub mod client;
 pub mod server;
+pub mod worker;
+
+pub use client::Client;
+pub use model::NewJob;
+pub use worker::{Job, Outcome, Worker};

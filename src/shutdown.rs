@@ -75,6 +75,11 @@ impl Shutdown {
         self.stop.cancelled().await;
     }
 
+    /// Waits until a second signal asks for haste.
+    pub async fn hurrying(&self) {
+        self.abort.cancelled().await;
+    }
+
     /// The stop token, for what wants one.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {

@@ -1,7 +1,9 @@
 -- Acquire: worker upsert, pick, job update, execution insert, one transaction.
 -- Lock order: worker -> ready rows (skip locked) -> job rows by id.
 
-create or replace function check_acquire(worker uuid, queues text[], max_jobs int, lease interval) returns void
+create or replace function check_acquire(
+    worker uuid, queues text[], max_jobs int, lease interval, name text, capacity int, metadata jsonb
+) returns void
 language plpgsql stable
 set search_path from current
 as $$
@@ -15,6 +17,14 @@ begin
         perform refuse('RL422', 'max_jobs is not valid', check_acquire.max_jobs::text, format('Use 1 to %s.', limit_of('acquire_jobs')));
     elsif coalesce(cardinality(check_acquire.queues), 0) = 0 then
         perform refuse('RL422', 'queues is empty', check_acquire.queues::text, 'Name at least one queue.');
+    elsif length(check_acquire.name) not between 1 and limit_of('name_length') then
+        perform refuse('RL422', 'name is not valid', check_acquire.name, format('Use 1 to %s characters.', limit_of('name_length')));
+    elsif check_acquire.capacity < 1 then
+        perform refuse('RL422', 'capacity is not valid', check_acquire.capacity::text, 'Use 1 or more, or null.');
+    elsif json_fault(check_acquire.metadata, limit_of('args_bytes')) is not null then
+        perform refuse(case json_fault(check_acquire.metadata, limit_of('args_bytes')) when 'size' then 'RL413' else 'RL422' end,
+            'metadata is too large or too deep', format('%s bytes', pg_column_size(check_acquire.metadata)),
+            format('Keep it under %s bytes as text.', limit_of('args_bytes')));
     end if;
     perform check_lease(check_acquire.lease);
     perform check_count('acquire', 'queues', cardinality(check_acquire.queues), limit_of('acquire_queues'));
@@ -55,7 +65,7 @@ declare
     for_age int;
     room bigint := limit_of('acquire_bytes');
 begin
-    perform check_acquire(acquire.worker, acquire.queues, acquire.max_jobs, acquire.lease);
+    perform check_acquire(acquire.worker, acquire.queues, acquire.max_jobs, acquire.lease, acquire.name, acquire.capacity, acquire.metadata);
     if not exists (select from workers w where w.id = acquire.worker and w.lease_ends_at > clock_timestamp() + acquire.lease * 2 / 3) then
         perform renew(acquire.worker, acquire.lease, null, null, acquire.name, acquire.capacity, acquire.queues, acquire.kinds, acquire.metadata);
     end if;
@@ -66,14 +76,14 @@ begin
     -- Age buys a share, not the whole.
     for_age := floor(acquire.max_jobs * lane.share + random());
     if for_age > 0 and (lane.lane_queues, lane.lane_priorities) is distinct from (lane.aged_queues, lane.aged_priorities) then
-        took := take(lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age, room);
+        took := take(lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age, room, true);
         picked := took.ids;
         since := took.ready_ats;
         room := room - took.bytes;
     end if;
     if coalesce(cardinality(picked), 0) < acquire.max_jobs and room > 0 then
         took := take(lane.lane_queues, lane.lane_priorities, lane.lane_ends, acquire.kinds,
-            acquire.max_jobs - coalesce(cardinality(picked), 0), room);
+            acquire.max_jobs - coalesce(cardinality(picked), 0), room, picked is null);
         picked := picked || took.ids;
         since := since || took.ready_ats;
     end if;

@@ -13,7 +13,8 @@ declare
     held uuid[];
     able uuid[];
     linked uuid[];
-    doomed_by uuid[];
+    ended uuid[];
+    doomed uuid[];
 begin
     select array_agg(x.parent order by x.parent) into parents
     from (select distinct l.parent from links l where l.child = any(link_children.children)) x;
@@ -39,11 +40,15 @@ begin
     on conflict on constraint dependencies_pkey do nothing;
     delete from links l where l.child = any(linked);
     perform recount(linked);
-    doomed_by := array(
-        select distinct j.id from dependencies d join jobs j on j.id = d.parent
-        where d.child = any(linked) and j.state in ('cancelled', 'discarded'));
-    if doomed_by <> '{}' then
-        perform cascade_ended(doomed_by);
+    -- Parents that had ended: their policy for these children. Their other children may be held, and are not ours.
+    select coalesce(array_agg(distinct j.id), '{}'), coalesce(array_agg(distinct d.child) filter (where d.policy = 'cancel'), '{}')
+    into ended, doomed from dependencies d join jobs j on j.id = d.parent
+    where d.child = any(linked) and j.state in ('cancelled', 'discarded');
+    if doomed <> '{}' then
+        perform cascade_ended(cancel_blocked(doomed, ended));
+    end if;
+    if ended <> '{}' then
+        perform hold_children(linked, ended);
     end if;
     perform unblock(linked);
     return cardinality(linked);
@@ -68,15 +73,36 @@ comment on function link_at_commit is 'Attaches the links of the committing tran
 create or replace function link(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set lock_timeout = '50ms'
 as $$
 declare
-    children uuid[];
+    here uuid;
+    seen uuid[];
+    free uuid[];
+    risky uuid[];
+    one uuid;
 begin
     perform need_read_committed('link');
-    select array_agg(x.child), count(*) = link.max_rows into children, more
-    from (select distinct l.child from links l order by l.child limit link.max_rows) x;
-    done := case when children is null then 0 else link_children(children) end;
-    more := more and done > 0;
+    -- In rounds, so that children who cannot be attached yet do not stand before the others.
+    select d.position into here from duties d where d.duty = 'link' for update;
+    seen := array(select distinct l.child from links l
+        where l.child > coalesce(here, '00000000-0000-0000-0000-000000000000') order by l.child limit link.max_rows);
+    more := cardinality(seen) = link.max_rows;
+    update duties d set position = case when link.more then seen[link.max_rows] end
+    where d.duty = 'link' and (link.more or d.position is not null);
+    free := array(select j.id from jobs j where j.id = any(seen) order by j.id for no key update skip locked);
+    -- A child whose end would cascade goes alone: if its children are not free at once, it is left for the next round.
+    risky := array(select j.id from jobs j where j.id = any(free) and j.has_dependents and exists (
+        select from links l join jobs p on p.id = l.parent
+        where l.child = j.id and l.policy = 'cancel' and p.state in ('cancelled', 'discarded')) order by j.id);
+    done := link_children(array(select f.id from unnest(free) f(id) where f.id <> all (risky)));
+    foreach one in array risky loop
+        begin
+            done := done + link_children(array[one]);
+        exception when lock_not_available then
+            null;
+        end;
+    end loop;
     return next;
 end $$;
 comment on function link is 'The duty that attaches what COMMIT could not.';

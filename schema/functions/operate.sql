@@ -14,7 +14,7 @@ begin
     ids := array(select distinct u.id from unnest(cancel.job_ids) u(id) where u.id is not null order by u.id);
     for try in 1 .. 5 loop
         begin
-            return query select g.id, w.word from unnest(cancel.job_ids) with ordinality g(id, n)
+            return query select g.id, coalesce(w.word, 'unknown') from unnest(cancel.job_ids) with ordinality g(id, n)
                 left join cancel_once(ids) w on w.id = g.id order by g.n;
             return;
         exception when lock_not_available then
@@ -66,7 +66,7 @@ begin
     delete from blocked b where b.job_id = any(cancel_once.ids);
     delete from links l where l.child = any(cancel_once.ids);
     with gone as (
-        update jobs j set state = 'cancelled', seq = null, finished_at = clock_timestamp(), reason = 'cancelled on request'
+        update jobs j set state = 'cancelled', seq = null, finished_at = clock_timestamp(), cause = null, reason = 'cancelled on request'
         where j.id = any(cancel_once.ids) and j.state in ('ready', 'scheduled', 'blocked')
         returning j.id, j.has_dependents, j.unique_key)
     select array_agg(g.id order by g.id), array_agg(g.id order by g.id) filter (where g.has_dependents), bool_or(g.unique_key is not null)

@@ -34,7 +34,7 @@ end $$;
 comment on function lanes is 'The lanes of these queues that hold jobs, in nominal order and in the order that age gives them.';
 
 create or replace function take(
-    lane_queues text[], lane_priorities smallint[], lane_ends bigint[], kinds text[], max_jobs int, max_bytes bigint,
+    lane_queues text[], lane_priorities smallint[], lane_ends bigint[], kinds text[], max_jobs int, max_bytes bigint, first boolean,
     out ids uuid[], out ready_ats timestamptz[], out bytes bigint
 )
 language plpgsql volatile
@@ -42,10 +42,10 @@ set search_path from current
 as $$
 begin
     with picked as materialized (
-        select x.tid, x.job_id, x.ready_at, x.args_bytes, row_number() over () as n
+        select x.tid, x.job_id, x.ready_at, x.args_bytes, x.n
         from (
             select r.tid, r.job_id, r.ready_at, r.args_bytes,
-                sum(r.args_bytes) over (rows between unbounded preceding and 1 preceding) as before
+                sum(r.args_bytes) over (rows unbounded preceding) as total, row_number() over () as n
             from (
                 select r.*
                 from unnest(take.lane_queues, take.lane_priorities, take.lane_ends) l(queue, priority, walk_end)
@@ -55,10 +55,10 @@ begin
                         and (take.kinds is null or y.kind = any(take.kinds) and (l.walk_end is null or y.seq < l.walk_end))
                     order by y.seq limit take.max_jobs for update skip locked) r
                 limit take.max_jobs) r) x
-        where coalesce(x.before, 0) < take.max_bytes),
+        where x.total <= take.max_bytes or take.first and x.n = 1),
     gone as (
         delete from ready r where r.ctid = any(array(select p.tid from picked p)))
     select array_agg(p.job_id order by p.n), array_agg(p.ready_at order by p.n), coalesce(sum(p.args_bytes), 0)
     into ids, ready_ats, bytes from picked p;
 end $$;
-comment on function take is 'Takes ready jobs out of lanes in their order, at most so many and at most so many bytes after the first.';
+comment on function take is 'Takes ready jobs out of lanes in their order, at most so many and at most so many bytes of args; the first of a reply whatever its size.';

@@ -32,11 +32,18 @@ begin
             and not (j.has_dependents and exists (
                 select from dependencies d join jobs c on c.id = d.child where d.parent = j.id and c.finished_at is null))
         order by j.id for update of j skip locked);
+    -- In a new statement, under the locks: a child may have been attached since the first one began.
+    doomed := array(
+        select u.id from unnest(doomed) u(id)
+        where not exists (select from links l where l.parent = u.id) and not exists (
+            select from dependencies d join jobs c on c.id = d.child where d.parent = u.id and c.finished_at is null));
     delete from dependencies d where d.parent = any(doomed) or d.child = any(doomed);
     delete from executions e where e.job_id = any(doomed);
     delete from jobs j where j.id = any(doomed);
-    delete from workers w where w.lease_ends_at < clock_timestamp() - default_of('worker_retention')
-        and not exists (select from grants g where g.worker = w.id);
+    delete from workers w where w.id = any(array(
+        select x.id from workers x where x.lease_ends_at < clock_timestamp() - default_of('worker_retention')
+            and not exists (select from grants g where g.worker = x.id)
+        order by x.id for update skip locked));
     update duties d set position = case when cardinality(seen) = prune.max_rows then seen[prune.max_rows] end where d.duty = 'prune';
     done := cardinality(doomed);
     more := done > 0 and cardinality(seen) = prune.max_rows;

@@ -11,21 +11,18 @@ declare
 begin
     perform need_read_committed('rescue');
     done := close_overdue(rescue.max_rows);
-    more := false;
     for lost in
         select g.worker, w.id from (select distinct x.worker from grants x) g left join workers w on w.id = g.worker
-        where w.id is null or w.lease_ends_at < clock_timestamp() order by g.worker limit rescue.max_rows
+        where w.id is null or w.lease_ends_at < clock_timestamp() order by g.worker
     loop
-        if done >= rescue.max_rows then
-            more := true;
-            exit;
-        end if;
+        exit when done >= rescue.max_rows;
         perform from workers w where w.id = lost.worker and w.lease_ends_at < clock_timestamp() for update skip locked;
         continue when not found and lost.id is not null;
         done := done + lose(lost.worker, null, null, (rescue.max_rows - done)::int, false);
         update workers w set status = 'lost' where w.id = lost.worker
             and not exists (select from grants g where g.worker = lost.worker);
     end loop;
+    more := done >= rescue.max_rows;
     return next;
 end $$;
 comment on function rescue is 'The duty that takes back what lost workers hold and closes executions past their time-out.';
@@ -45,11 +42,13 @@ begin
     if overdue = '{}' then
         return 0;
     end if;
-    select array_agg(e.job_id order by e.job_id), array_agg(e.attempt order by e.job_id) into ids, numbers
-    from grants g cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
-    join executions e on e.job_id = u.job_id and e.attempt = u.attempt and e.finished_at is null
-    join jobs j on j.id = e.job_id
-    where g.id = any(overdue) and e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace');
+    select array_agg(x.job_id order by x.job_id), array_agg(x.attempt order by x.job_id) into ids, numbers
+    from (select e.job_id, e.attempt
+          from grants g cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
+          join executions e on e.job_id = u.job_id and e.attempt = u.attempt and e.finished_at is null
+          join jobs j on j.id = e.job_id
+          where g.id = any(overdue) and e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace')
+          limit close_overdue.max_rows) x;
     if ids is not null then
         done := take_back(ids, numbers, 'timed_out', 1, 'the execution ran longer than its timeout', false);
     end if;

@@ -1,5 +1,5 @@
 -- Retry, an operator's verb: a discarded or cancelled job runs again; a held one is let go.
--- Lock order: as in operate.sql, then the children's blocked rows.
+-- Lock order: as in operate.sql, then the parents of ended jobs, then the children's blocked rows.
 
 create or replace function retry(job_ids uuid[]) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
@@ -14,7 +14,7 @@ begin
     ids := array(select distinct u.id from unnest(retry.job_ids) u(id) where u.id is not null order by u.id);
     for try in 1 .. 5 loop
         begin
-            return query select g.id, w.word from unnest(retry.job_ids) with ordinality g(id, n)
+            return query select g.id, coalesce(w.word, 'unknown') from unnest(retry.job_ids) with ordinality g(id, n)
                 left join retry_once(ids) w on w.id = g.id order by g.n;
             return;
         exception when lock_not_available then
@@ -35,6 +35,11 @@ declare
     clashing uuid[];
 begin
     perform hold_jobs(retry_once.ids);
+    -- A parent that completes or is retried meanwhile would not see the child: it is held to the end, or all is tried again.
+    perform from jobs p where p.state <> 'completed' and p.id in (
+        select d.parent from dependencies d join jobs j on j.id = d.child
+        where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled'))
+        order by p.id for share nowait;
     insert into unique_keys (key, job_id)
     select j.unique_key, j.id from jobs j
     where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled') and j.unique_key is not null order by j.unique_key

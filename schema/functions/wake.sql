@@ -43,8 +43,9 @@ declare
 begin
     perform need_read_committed('watch');
     perform check_count('watch', 'queues', cardinality(watch.queues), limit_of('watch_queues'));
-    foreach watched in array coalesce(watch.queues, '{}') loop
-        perform check_queue(watched);
+    -- All names first: these locks outlive an error.
+    perform check_queue(u.queue) from unnest(watch.queues) u(queue);
+    for watched in select distinct u.queue from unnest(watch.queues) u(queue) loop
         perform pg_advisory_lock_shared(wake_key(watched));
     end loop;
     -- An xid drawn after the lock: whoever looked before the lock has a smaller one.
@@ -71,7 +72,7 @@ declare
     watched text;
     held boolean := true;
 begin
-    foreach watched in array coalesce(unwatch.queues, '{}') loop
+    for watched in select distinct u.queue from unnest(unwatch.queues) u(queue) loop
         held := pg_advisory_unlock_shared(wake_key(watched)) and held;
     end loop;
     return held;

@@ -80,7 +80,7 @@ create table duties (
     position uuid,
     constraint duties_pkey primary key (duty)
 );
-insert into duties (duty) values ('prune');
+insert into duties (duty) values ('link'), ('prune');
 comment on table duties is 'Where a maintenance duty goes on.';
 comment on column duties.duty is 'The duty.';
 comment on column duties.position is 'The last job that it looked at.';

@@ -7,7 +7,16 @@ use std::time::Duration;
 use super::{Settings, units};
 
 /// Variables that other parts of the program read.
-const READ_ELSEWHERE: &[&str] = &["ROWLOCK_DATA_DIR", "ROWLOCK_PG_BIN", "ROWLOCK_URL"];
+const READ_ELSEWHERE: &[&str] = &[
+    "ROWLOCK_DATA_DIR",
+    "ROWLOCK_PG_BIN",
+    "ROWLOCK_URL",
+    // What `rowlock work` tells its command, which may be a rowlock again.
+    "ROWLOCK_JOB_ID",
+    "ROWLOCK_ATTEMPT",
+    "ROWLOCK_KIND",
+    "ROWLOCK_QUEUE",
+];
 
 /// Variables of the tests and benchmarks, which start the program as their child.
 const PREFIXES_OF_TESTS: &[&str] = &["ROWLOCK_TEST_", "ROWLOCK_BENCH_"];

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Engine, Error, Next};
+use super::{Engine, Error, Next, measure};
 use crate::model::AcquiredJob;
 use crate::store::acquire::{self, AcquireCall};
 
@@ -63,8 +63,11 @@ impl Engine {
     }
 
     async fn acquire_once(&self, call: &AcquireCall) -> Result<Vec<AcquiredJob>, Error> {
+        let began = Instant::now();
         let connection = self.connection().await?;
-        acquire::acquire(&connection, call).await
+        let answer = acquire::acquire(&connection, call).await;
+        measure::acquire(began, answer.as_ref().map_or(0, Vec::len));
+        answer
     }
 
     async fn give_back(&self, worker: uuid::Uuid, jobs: Vec<AcquiredJob>) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{CONFLICT_TRIES, Engine, Error, Recovery};
+use super::{CONFLICT_TRIES, Engine, Error, Recovery, measure};
 use crate::db::Connection;
 use crate::model::{Code, Execution, FinishVerdict};
 use crate::store::finish::{self, Completion, Failure, Snooze};
@@ -75,6 +75,17 @@ impl Engine {
         worker: Uuid,
         entries: Vec<E>,
     ) -> Result<Vec<FinishVerdict>, Error> {
+        let began = Instant::now();
+        let answer = self.finish_in_parts(worker, entries).await;
+        measure::finish(E::VERB, began, answer.as_deref().ok());
+        answer
+    }
+
+    async fn finish_in_parts<E: Entry>(
+        &self,
+        worker: Uuid,
+        entries: Vec<E>,
+    ) -> Result<Vec<FinishVerdict>, Error> {
         let mut verdicts = vec![None; entries.len()];
         let mut parts = Parts::new(entries.len(), self.settings().lease);
         while let Some(part) = parts.next() {
@@ -100,6 +111,9 @@ impl Engine {
 
 /// What a finishing verb takes.
 trait Entry: Sized + Send + Sync {
+    /// The verb's name, for the figures.
+    const VERB: &'static str;
+
     /// Runs the verb on entries.
     fn finish(
         connection: &Connection,
@@ -114,6 +128,8 @@ trait Entry: Sized + Send + Sync {
 }
 
 impl Entry for Completion {
+    const VERB: &'static str = "complete";
+
     fn finish(
         connection: &Connection,
         worker: Uuid,
@@ -128,6 +144,8 @@ impl Entry for Completion {
 }
 
 impl Entry for Failure {
+    const VERB: &'static str = "fail";
+
     fn finish(
         connection: &Connection,
         worker: Uuid,
@@ -138,6 +156,8 @@ impl Entry for Failure {
 }
 
 impl Entry for Snooze {
+    const VERB: &'static str = "snooze";
+
     fn finish(
         connection: &Connection,
         worker: Uuid,
@@ -148,6 +168,8 @@ impl Entry for Snooze {
 }
 
 impl Entry for Execution {
+    const VERB: &'static str = "release";
+
     fn finish(
         connection: &Connection,
         worker: Uuid,

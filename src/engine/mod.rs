@@ -13,11 +13,13 @@
 
 mod acquire;
 mod finish;
+mod measure;
 mod read;
 mod wakeups;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -136,10 +138,17 @@ impl Engine {
     ///
     /// [`Error::Refused`] when a job is not valid or belongs to another; nothing is stored then.
     pub async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
+        let began = Instant::now();
+        let answer = self.enqueue_in_tries(&jobs).await;
+        measure::enqueue(began, answer.as_deref().ok());
+        answer
+    }
+
+    async fn enqueue_in_tries(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
         let mut tries = 1;
         loop {
             let connection = self.connection().await?;
-            match store::enqueue::enqueue(&connection, &jobs).await {
+            match store::enqueue::enqueue(&connection, jobs).await {
                 Err(Error::Conflict(_)) if tries < CONFLICT_TRIES => tries += 1,
                 answer => return answer,
             }

@@ -64,7 +64,14 @@ fn describe() {
     describe_histogram!("rowlock_finish_seconds", seconds, "Time of one finishing call, by verb.");
     describe_counter!("rowlock_jobs_enqueued_total", "Jobs created by this process.");
     describe_counter!("rowlock_jobs_acquired_total", "Executions begun by this process.");
-    describe_counter!("rowlock_jobs_finished_total", "Executions finished here, by verdict.");
+    describe_counter!(
+        "rowlock_jobs_finished_total",
+        "Executions finished here, by verb and verdict."
+    );
+    describe_counter!(
+        "rowlock_maintenance_runs_total",
+        "Runs of maintenance, by duty and outcome."
+    );
     describe_counter!("rowlock_maintenance_rows_total", "Rows settled by maintenance, by duty.");
     describe_gauge!("rowlock_pool_connections", "Connections of the pool.");
     describe_gauge!("rowlock_pool_idle_connections", "Connections of the pool that nobody uses.");

@@ -10,6 +10,7 @@
 pub mod acquire;
 pub mod enqueue;
 pub mod finish;
+pub mod handler;
 pub mod heartbeat;
 pub mod inspect;
 pub mod maintain;

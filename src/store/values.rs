@@ -121,7 +121,11 @@ pub(super) fn refuse_data(error: Error) -> Error {
     let database = source
         .downcast_ref::<tokio_postgres::Error>()
         .and_then(|error| error.as_db_error())
-        .filter(|error| error.code().code().starts_with("22"));
+        .filter(|error| {
+            // Data exceptions, and JSON nested past what the parser's stack can take.
+            let state = error.code().code();
+            state.starts_with("22") || state.starts_with("54")
+        });
     match database {
         Some(found) => Error::Refused {
             code: Code::Invalid,

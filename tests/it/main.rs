@@ -1,11 +1,14 @@
 //! Integration tests: one binary, so that it links once.
 
+mod cli;
 mod embedded;
 mod engine;
 mod harness;
 mod harness_works;
+mod http;
 mod maintenance;
 mod migrate;
 mod service;
 mod sql;
 mod wakeups;
+mod worker;

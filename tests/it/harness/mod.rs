@@ -1,10 +1,12 @@
-//! What tests stand on: a database of their own, the SQL functions, and ways to wait.
+//! What tests stand on: a database of their own, the SQL functions, the API, and ways to wait.
 
 mod db;
+mod http;
 mod service;
 pub(crate) mod sql;
 mod wait;
 
 pub(crate) use db::Db;
+pub(crate) use http::{Answer, Api};
 pub(crate) use service::{Service, rowlock};
 pub(crate) use wait::{blocked_on_lock, wait_until};

@@ -1,0 +1,97 @@
+//! `rowlock work`: a command as a worker.
+//!
+//! The command is run once a job. It gets the args as JSON on standard input, and the job's id,
+//! attempt, kind and queue in its environment. The last line of its standard output that is JSON
+//! is the result. Exit code 0 completes the job; any other fails it, with the end of its standard
+//! error as the words.
+
+mod child;
+mod tail;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rowlock::config::{LogSettings, defaults, units};
+use rowlock::shutdown::Shutdown;
+use rowlock::telemetry;
+use rowlock::worker::{Job, Worker};
+
+use super::database::Database;
+use child::Program;
+
+/// Arguments of `rowlock work`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The queues
+    #[arg(required = true, value_name = "QUEUE")]
+    queues: Vec<String>,
+    /// How many jobs of each queue at once
+    #[arg(long, short, default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
+    concurrency: u16,
+    /// Only jobs of this kind; may be repeated. All kinds unless given
+    #[arg(long, short)]
+    kind: Vec<String>,
+    /// Hand the command to `sh -c` as one line
+    #[arg(long)]
+    shell: bool,
+    /// The worker's name, for people
+    #[arg(long)]
+    name: Option<String>,
+    /// How long the worker may be silent before its jobs are taken back (1s to 1d)
+    #[arg(long, env = "ROWLOCK_LEASE", default_value = defaults::LEASE)]
+    #[arg(value_parser = units::duration)]
+    lease: Duration,
+    /// How often to look for jobs without having been woken
+    #[arg(long, env = "ROWLOCK_POLL", default_value = defaults::POLL)]
+    #[arg(value_parser = units::duration)]
+    poll: Duration,
+    /// How long running commands may take to end after a stop was asked for
+    #[arg(long, env = "ROWLOCK_DRAIN", default_value = defaults::DRAIN)]
+    #[arg(value_parser = units::duration)]
+    drain: Duration,
+    /// How long a command may take to end after SIGTERM before it gets SIGKILL
+    #[arg(long, default_value = "5s", value_parser = units::duration)]
+    kill_after: Duration,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    log: LogSettings,
+}
+
+/// Works until a signal, then drains.
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    telemetry::init(&args.log)?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals()?;
+    let options = args.database.options().await?;
+    let program = Program::new(args.command, args.shell, args.kill_after);
+    let mut worker = Worker::with_options(options)
+        .lease(args.lease)
+        .poll(args.poll)
+        .drain(args.drain)
+        // The command's own grace ends first.
+        .stop_grace(args.kill_after + Duration::from_secs(2));
+    for queue in args.queues {
+        worker = worker.queue(queue, usize::from(args.concurrency));
+    }
+    if let Some(name) = args.name {
+        worker = worker.name(name);
+    }
+    let handler = move |job: Job| {
+        let program = program.clone();
+        async move { program.run(&job).await }
+    };
+    let worker = if args.kind.is_empty() {
+        worker.on_any(handler)
+    } else {
+        args.kind.into_iter().fold(worker, |worker, kind| worker.on(kind, handler.clone()))
+    };
+    worker.run(&shutdown).await?;
+    shutdown.drain(args.drain).await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,75 @@
+//! Enqueueing from a program, on its own connection and in its own transaction.
+//!
+//! ```no_run
+//! use rowlock::{Client, NewJob};
+//!
+//! # async fn run(connection: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let rowlock = Client::default();
+//! let transaction = connection.transaction().await?;
+//! // ... the program's own writes, and with them:
+//! let job = NewJob::new("welcome", "ann@example.org")?.queue("mail");
+//! rowlock.enqueue_one(&transaction, job).await?;
+//! transaction.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The job is there when the transaction commits, and never was when it rolls back.
+
+use crate::config::defaults;
+use crate::db::{Error, GenericClient};
+use crate::model::{NewJob, SchemaName};
+use crate::store;
+
+pub use crate::store::enqueue::Enqueued;
+
+/// Enqueues jobs into one Rowlock. It holds no connection: each call is given one.
+#[derive(Clone, Debug)]
+pub struct Client {
+    schema: SchemaName,
+}
+
+impl Default for Client {
+    /// A client of the schema `rowlock`.
+    fn default() -> Self {
+        Client::new(defaults::SCHEMA.parse().expect("the default is a schema name"))
+    }
+}
+
+impl Client {
+    /// A client of the Rowlock in this schema.
+    #[must_use]
+    pub fn new(schema: SchemaName) -> Self {
+        Client { schema }
+    }
+
+    /// Enqueues jobs, all of them or none: 10,000 at most, with one answer a job in input order.
+    /// They may depend on one another by [`NewJob::reference`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when a job is not valid, an id or key belongs to another job, or the
+    /// call is too large. Nothing is stored then, and the caller's transaction has failed.
+    pub async fn enqueue(
+        &self,
+        client: &impl GenericClient,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Enqueued>, Error> {
+        store::enqueue::enqueue_on(client, &self.schema, jobs).await
+    }
+
+    /// Enqueues one job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::enqueue`].
+    pub async fn enqueue_one(
+        &self,
+        client: &impl GenericClient,
+        job: NewJob,
+    ) -> Result<Enqueued, Error> {
+        let mut answers = self.enqueue(client, std::slice::from_ref(&job)).await?;
+        let missing = || Error::Other("the job that was enqueued was not answered".into());
+        answers.pop().ok_or_else(missing)
+    }
+}

@@ -1,0 +1,168 @@
+//! Life and end of a worker: start everything, wait for the stop, drain.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::core::Core;
+use super::finisher::{self, Finish};
+use super::lane::Lane;
+use super::pause::Pause;
+use super::stop::StopReason;
+use super::{Error, Worker, heart};
+use crate::config;
+use crate::db::{Options, Pool, Recovery};
+use crate::engine::{Engine, Wakeups};
+use crate::shutdown::Shutdown;
+use crate::telemetry::field;
+
+/// Ended executions that wait to be told; behind them, handlers keep their slots.
+const FINISH_CAPACITY: usize = 1024;
+
+impl Worker {
+    /// Runs until `shutdown` stops, then drains: nothing is acquired any more, what was not
+    /// started is given back at once, and what runs may end within the drain time (a second
+    /// signal cuts it short). What has not ended by then is told to stop and given back.
+    ///
+    /// A database that goes away is waited for.
+    ///
+    /// # Errors
+    ///
+    /// When there is no queue or handler, or the database refuses the first call.
+    pub async fn run(self, shutdown: &Shutdown) -> Result<(), Error> {
+        self.check()?;
+        let stop = shutdown.token().child_token();
+        // A run that is dropped starts nothing more; what runs is left to its lease.
+        let _guard = stop.clone().drop_guard();
+        let core = Arc::new(self.core(shutdown, &stop)?);
+        let (finishes, finish_receiver) = mpsc::channel(FINISH_CAPACITY);
+        let jobs = TaskTracker::new();
+        let lanes = self.lanes(&core, finishes, &jobs);
+        let finisher = tokio::spawn(finisher::run(core.clone(), finish_receiver));
+        register(&core, &lanes).await?;
+        info!({ field::WORKER_ID } = %core.id, name = core.settings.name, "working");
+
+        let mut keepers = JoinSet::new();
+        keepers.spawn(heart::beat(core.clone(), heart_pool(&self.options)?));
+        keepers.spawn(heart::watch_lease(core.clone()));
+        let mut acquiring = JoinSet::new();
+        for lane in lanes.into_values() {
+            let queue = [lane.queue().to_owned()];
+            let sleeper = core.engine.wakeups().sleeper(&queue, core.kinds.as_deref());
+            acquiring.spawn(lane.run(sleeper));
+        }
+        acquiring.join_all().await;
+        drain(&core, &jobs, shutdown).await;
+        // Every sender has gone with its lane and jobs, so it ends when all is said, or by then.
+        if tokio::time::timeout(core.settings.lease, finisher).await.is_err() {
+            warn!("{} finish(es) could not be told; they will be rescued", core.ledger.len());
+        }
+        info!({ field::WORKER_ID } = %core.id, "stopped");
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.queues.is_empty() {
+            return Err(Error::NoQueue);
+        }
+        if self.handlers.is_empty() && self.fallback.is_none() {
+            return Err(Error::NoHandler);
+        }
+        match self.queues.iter().find(|(_, slots)| **slots == 0) {
+            Some((queue, _)) => Err(Error::NoSlots(queue.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn core(&self, shutdown: &Shutdown, stop: &CancellationToken) -> Result<Core, Error> {
+        let settings = config::Settings::default().queue;
+        let engine = if self.wakeups {
+            Engine::open(&self.options, &settings, shutdown)?
+        } else {
+            Engine::new(Pool::new(&self.options)?, &settings, Wakeups::polling())
+        };
+        let capacity: usize = self.queues.values().sum();
+        Ok(Core {
+            id: Uuid::now_v7(),
+            engine,
+            schema: Arc::new(self.options.schema().clone()),
+            kinds: self.fallback.is_none().then(|| self.handlers.keys().cloned().collect()),
+            handlers: self.handlers.clone(),
+            fallback: self.fallback.clone(),
+            capacity: i32::try_from(capacity).unwrap_or(i32::MAX),
+            settings: self.settings.clone(),
+            ledger: Default::default(),
+            stop: stop.clone(),
+        })
+    }
+
+    fn lanes(
+        &self,
+        core: &Arc<Core>,
+        finishes: mpsc::Sender<Finish>,
+        jobs: &TaskTracker,
+    ) -> HashMap<String, Arc<Lane>> {
+        let lane = |(queue, slots): (&String, &usize)| {
+            let lane =
+                Lane::new(core.clone(), queue.clone(), *slots, finishes.clone(), jobs.clone());
+            (queue.clone(), Arc::new(lane))
+        };
+        self.queues.iter().map(lane).collect()
+    }
+}
+
+/// The first acquire names every queue, so that the worker's row does. Waits for a database that
+/// is away; a refusal is the end.
+async fn register(core: &Core, lanes: &HashMap<String, Arc<Lane>>) -> Result<(), Error> {
+    let mut pause = Pause::new(core.settings.poll);
+    loop {
+        let error = match core.acquire(lanes.keys().cloned().collect(), 1).await {
+            Ok(jobs) => {
+                for (job, signal) in jobs {
+                    let lane = lanes.get(&job.queue).expect("only these queues were asked for");
+                    lane.start(job, signal);
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if matches!(error.recovery(), Recovery::GiveUp) {
+            return Err(error.into());
+        }
+        warn!("the database does not answer yet: {}", error.chain());
+        tokio::select! {
+            () = core.stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause.next()) => {}
+        }
+    }
+}
+
+async fn drain(core: &Core, jobs: &TaskTracker, shutdown: &Shutdown) {
+    jobs.close();
+    tokio::select! {
+        () = jobs.wait() => return,
+        () = shutdown.hurrying() => {}
+        () = tokio::time::sleep(core.settings.drain) => {}
+    }
+    warn!("{} job(s) still run: told to stop, and given back", jobs.len());
+    core.ledger.stop_all(StopReason::Draining);
+    // Each ends within the grace that a told handler has.
+    let patience = core.settings.stop_grace + Duration::from_secs(1);
+    if tokio::time::timeout(patience, jobs.wait()).await.is_err() {
+        warn!("{} job(s) did not end", jobs.len());
+    }
+}
+
+/// One connection, for the heartbeat alone: a pool that is busy must not cost the lease.
+fn heart_pool(options: &Options) -> Result<Pool, Error> {
+    let mut options = options.clone();
+    options.settings.pool_size = 1;
+    Ok(Pool::new(&options)?)
+}

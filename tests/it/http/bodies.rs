@@ -1,0 +1,236 @@
+//! Requests that are refused before a verb runs, and what the answer says.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::{Api, Db};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn what_is_not_a_good_body_is_refused_by_its_kind() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let post = async |headers: &[(&str, &str)], body: &str| {
+        api.send("POST", "/v1/jobs", headers, body).await
+    };
+    for body in [
+        "",
+        "{",
+        "[{\"kind\":\"a\"}",
+        "{\"kind\":\"a\"} x",
+        "{\"kind\":\"a\",\"args\":{\"b\":tru}}",
+        "nul",
+    ] {
+        post(&[JSON], body).await.problem(400, "malformed");
+    }
+    let missing = post(&[], r#"{"kind":"a"}"#).await.problem(415, "unsupported_media_type");
+    assert!(missing["hint"].as_str().unwrap().contains("application/json"), "{missing}");
+    for wrong in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        post(&[("content-type", wrong)], "{}").await.problem(415, "unsupported_media_type");
+    }
+    post(&[JSON, ("content-encoding", "gzip")], "{}").await.problem(415, "unsupported_media_type");
+    for good in ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"] {
+        post(&[("content-type", good)], r#"{"kind":"a"}"#).await.json(201);
+    }
+    api.stop().await;
+    db.finish().await;
+}
+
+/// A body, and what the detail must name.
+fn invalid_jobs() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({}), "kind"),
+        (json!([{"kind": "a"}, {}]), "[1]"),
+        (json!({"kind": "a", "prio": 3}), "prio"),
+        (json!({"kind": 7}), "kind"),
+        (json!({"kind": ""}), "kind"),
+        (json!({"kind": "x".repeat(129)}), "kind"),
+        (json!({"kind": "a\u{1}"}), "kind"),
+        (json!({"kind": "a", "queue": ""}), "queue"),
+        (json!({"kind": "a", "queue": "a b"}), "queue"),
+        (json!([{"kind": "a"}, {"kind": "a", "queue": "é"}]), "queue of job 2"),
+        (json!({"kind": "a", "priority": 10}), "priority"),
+        (json!({"kind": "a", "priority": -1}), "priority"),
+        (json!({"kind": "a", "priority": 1.5}), "priority"),
+        (json!({"kind": "a", "priority": "3"}), "priority"),
+        (json!({"kind": "a", "priority": 99_999_999_999_i64}), "priority"),
+        (json!({"kind": "a", "max_attempts": 0}), "max_attempts"),
+        (json!({"kind": "a", "max_attempts": 1001}), "max_attempts"),
+        (json!({"kind": "a", "timeout": 30}), "timeout"),
+        (json!({"kind": "a", "timeout": "soon"}), "timeout"),
+        (json!({"kind": "a", "timeout": "0 seconds"}), "timeout"),
+        (json!({"kind": "a", "timeout": "366 days"}), "timeout"),
+        (json!({"kind": "a", "run_at": "tomorrow"}), "run_at"),
+        (json!({"kind": "a", "run_at": "2030-01-01T00:00:00"}), "run_at"),
+        (json!({"kind": "a", "run_at": "9999-01-01T00:00:00Z"}), "run_at"),
+        (json!({"kind": "a", "on_parent_failure": "explode"}), "on_parent_failure"),
+        (json!({"kind": "a", "unique_key": ""}), "unique_key"),
+        (json!({"kind": "a", "id": "7"}), "id"),
+        (json!({"kind": "a", "depends_on": "b"}), "depends_on"),
+        (json!({"kind": "a", "depends_on": ["nobody"]}), "depends_on"),
+        (json!([{"kind": "a", "ref": "x"}, {"kind": "b", "ref": "x"}]), "ref of job 2"),
+        (json!([{"kind": "a", "ref": "x", "depends_on": ["x"]}]), "cycle"),
+        (json!("a"), "string"),
+        (json!(null), "null"),
+    ]
+}
+
+#[tokio::test]
+async fn an_invalid_job_is_named_and_nothing_is_stored() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    for (body, named) in invalid_jobs() {
+        let problem = api.post("/v1/jobs", &body).await.problem(422, "RL422");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(named), "{body}: {detail}");
+        assert!(!problem["hint"].as_str().unwrap_or("").is_empty(), "{body}: no hint");
+    }
+    let jobs = api.get("/v1/jobs").await.json(200);
+    assert_eq!(jobs["jobs"], json!([]));
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn json_that_postgres_cannot_hold_is_the_callers_fault() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    for args in [
+        r#"{"a":"\u0000"}"#.to_owned(),
+        r#"{"\u0000":1}"#.to_owned(),
+        r#"{"a":"\ud800"}"#.to_owned(),
+        "1e1001".to_owned(),
+        "1e400000".to_owned(),
+        "9".repeat(1_100),
+        "9".repeat(140_000),
+        deep(66),
+        deep(20_000),
+    ] {
+        let body = format!(r#"{{"kind":"a","args":{args}}}"#);
+        let answer = api.post("/v1/jobs", &body).await;
+        let shown: String = args.chars().take(40).collect();
+        assert_eq!(answer.status, 422, "{shown}: {answer:?}");
+        answer.problem(422, "RL422");
+    }
+    // A backslash before a u is no escape when it is escaped itself.
+    let body = r#"{"kind":"a","args":{"a":"\\u0000"}}"#;
+    api.post("/v1/jobs", body).await.json(201);
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn too_much_is_refused_before_it_is_read() {
+    let db = Db::new().await;
+    let api = Api::start_with(&db, |setup| setup.http.body_limit = 100_000).await;
+    // Announced: the answer comes though not a byte of the body does.
+    let headers = [JSON, ("content-length", "100001")];
+    api.send("POST", "/v1/jobs", &headers, "").await.problem(413, "RL413");
+    // Not announced: it comes in pieces that never end.
+    let headers = [JSON, ("transfer-encoding", "chunked")];
+    let stream = api.open("POST", "/v1/jobs", &headers, "").await;
+    let (mut reading, mut writing) = stream.into_split();
+    let endless = tokio::spawn(async move {
+        let piece = format!("2710\r\n{}\r\n", " ".repeat(10_000));
+        while writing.write_all(piece.as_bytes()).await.is_ok() {}
+    });
+    let mut answer = vec![0; 12];
+    reading.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(answer, b"HTTP/1.1 413");
+    endless.abort();
+    // At the limit it is read, and refused for what is in it.
+    let args = format!("\"{}\"", "x".repeat(99_950));
+    let body = format!(r#"{{"kind":"a","args":{args}}}"#);
+    assert!(body.len() <= 100_000);
+    api.post("/v1/jobs", &body).await.json(201);
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn the_limits_of_a_call_are_the_databases() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let args = "x".repeat(262_145);
+    let problem =
+        api.post("/v1/jobs", json!({"kind": "a", "args": args})).await.problem(413, "RL413");
+    assert!(problem["detail"].as_str().unwrap().contains("args"), "{problem}");
+    let many: Vec<_> = (0..10_001).map(|_| json!({"kind": "a"})).collect();
+    api.post("/v1/jobs", Value::from(many)).await.problem(413, "RL413");
+    let queues: Vec<_> = (0..101).map(|number| format!("q{number}")).collect();
+    let worker = uuid::Uuid::new_v4();
+    let acquire = json!({"worker": worker, "queues": queues});
+    api.post("/v1/acquire", acquire).await.problem(413, "RL413");
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn unknown_routes_and_wrong_methods_are_problems_too() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    for path in ["/", "/v1", "/v1/nothing", "/v1/jobs/", "/v2/jobs", "/v1/queues/a/b/pause"] {
+        api.get(path).await.problem(404, "not_found");
+    }
+    let wrong = api.send("DELETE", "/v1/jobs", &[], "").await;
+    wrong.problem(405, "method_not_allowed");
+    let allow = wrong.header("allow").expect("the methods");
+    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    api.get("/v1/acquire").await.problem(405, "method_not_allowed");
+    for path in [
+        "/v1/jobs/7",
+        "/v1/jobs?limit=0",
+        "/v1/jobs?limit=501",
+        "/v1/jobs?state=done",
+        "/v1/jobs?colour=red",
+        "/v1/jobs?cursor=zz",
+        "/v1/jobs?limit=x",
+    ] {
+        api.get(path).await.problem(422, "RL422");
+    }
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn with_a_token_only_the_open_routes_are_open() {
+    let db = Db::new().await;
+    let api =
+        Api::start_with(&db, |setup| setup.http.token = Some("s3cret".parse().unwrap())).await;
+    for path in ["/v1/jobs", "/v1/nothing", "/metrics", "/"] {
+        for headers in
+            [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "s3cret")]]
+        {
+            let answer = api.send("GET", path, headers, "").await;
+            answer.problem(401, "unauthorized");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"rowlock\""));
+        }
+    }
+    let pass = ("authorization", "Bearer s3cret");
+    api.send("GET", "/v1/jobs", &[pass], "").await.json(200);
+    api.send("POST", "/v1/jobs", &[pass, JSON], r#"{"kind":"a"}"#).await.json(201);
+    assert_eq!(api.send("GET", "/metrics", &[pass], "").await.status, 200);
+    for path in ["/healthz", "/readyz", "/openapi.json"] {
+        api.get(path).await.json(200);
+    }
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_does_not_hold_the_request() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let headers = [JSON, ("content-length", "50")];
+    let mut stream = api.open("POST", "/v1/jobs", &headers, "{").await;
+    let mut answer = vec![0; 12];
+    let answered = tokio::time::timeout(Duration::from_secs(40), stream.read_exact(&mut answer));
+    answered.await.expect("within the deadline").expect("an answer");
+    assert_eq!(answer, b"HTTP/1.1 408");
+    api.stop().await;
+    db.finish().await;
+}

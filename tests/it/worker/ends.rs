@@ -1,0 +1,142 @@
+//! Coming down, and what was lost on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowlock::shutdown::Shutdown;
+use rowlock::worker::{Error, Worker};
+use rowlock::{Job, Outcome};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{DEADLINE, ended, enqueue, job, reaches, start, state, worker};
+use crate::harness::{Db, wait_until};
+
+type Answer = Result<Outcome, String>;
+
+fn gated(worker: Worker, gate: &Arc<Notify>) -> Worker {
+    let gate = gate.clone();
+    worker.on("gated", move |_: Job| {
+        let gate = gate.clone();
+        async move {
+            gate.notified().await;
+            Answer::Ok(Outcome::Complete)
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_drain_gives_back_what_was_not_started_and_waits_for_what_runs() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(enqueue(&client, job("gated")).await);
+    }
+    let gate = Arc::new(Notify::new());
+    let running = start(gated(worker(&db), &gate).queue("default", 1).prefetch(2));
+    let acquired = "select count(*) from rowlock.jobs where state = 'running'";
+    wait_until("a slot and the prefetch are full", DEADLINE, || async {
+        client.query_one(acquired, &[]).await.expect("query").get::<_, i64>(0) == 3
+    })
+    .await;
+    running.shutdown.stop();
+    wait_until("what was not started is back", DEADLINE, || async {
+        client.query_one(acquired, &[]).await.expect("query").get::<_, i64>(0) == 1
+    })
+    .await;
+    gate.notify_one();
+    running.stop().await;
+    let mut states = Vec::new();
+    for id in ids {
+        states.push(state(&client, id).await);
+    }
+    states.sort();
+    assert_eq!(states, ["completed", "ready", "ready", "ready", "ready"]);
+    let query = "select count(*) from rowlock.executions where outcome = 'released'";
+    assert_eq!(client.query_one(query, &[]).await.expect("query").get::<_, i64>(0), 2);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn what_does_not_end_within_the_drain_time_is_given_back() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let gate = Arc::new(Notify::new());
+    let drain = Duration::from_millis(50);
+    let running = start(gated(worker(&db), &gate).queue("default", 1).drain(drain));
+    let id = enqueue(&client, job("gated")).await;
+    reaches(&client, id, "running").await;
+    running.stop().await;
+    assert_eq!(state(&client, id).await, "ready");
+    assert_eq!(ended(&client, id, 1).await.0, "released");
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn what_an_unheard_reply_granted_is_given_back() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let gate = Arc::new(Notify::new());
+    let lease = Duration::from_secs(1);
+    let running = start(gated(worker(&db), &gate).queue("default", 1).lease(lease));
+    let held = enqueue(&client, job("gated")).await;
+    reaches(&client, held, "running").await;
+    let query = "select id from rowlock.workers";
+    let worker: Uuid = client.query_one(query, &[]).await.expect("one worker").get(0);
+    let unheard = enqueue(&client, job("gated").queue("elsewhere")).await;
+    // As if this were the worker's own first call, whose reply went astray.
+    let acquire = "select job_id from rowlock.acquire($1, '{elsewhere}', call_number => 1)";
+    let granted: Uuid = client.query_one(acquire, &[&worker]).await.expect("granted").get(0);
+    assert_eq!(granted, unheard);
+    assert_eq!(ended(&client, unheard, 1).await.0, "released");
+    reaches(&client, unheard, "ready").await;
+    assert_eq!(state(&client, held).await, "running");
+    gate.notify_one();
+    reaches(&client, held, "completed").await;
+    running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn finishes_are_told_again_when_the_connections_come_back() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let gate = Arc::new(Notify::new());
+    let running = start(gated(worker(&db), &gate).queue("default", 4));
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(enqueue(&client, job("gated")).await);
+    }
+    for id in &ids {
+        reaches(&client, *id, "running").await;
+    }
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where application_name = 'rowlock' and datname = current_database()";
+    let cut: i64 = client.query_one(cut, &[]).await.expect("cut").get(0);
+    assert!(1 <= cut);
+    gate.notify_waiters();
+    for id in ids {
+        reaches(&client, id, "completed").await;
+        assert_eq!(ended(&client, id, 1).await.0, "completed");
+    }
+    running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_says_what_it_lacks() {
+    let db = Db::new().await;
+    let shutdown = Shutdown::new();
+    let fine = |_: Job| async { Answer::Ok(Outcome::Complete) };
+    let none = worker(&db).on("x", fine).run(&shutdown).await;
+    assert!(matches!(none, Err(Error::NoQueue)));
+    let none = worker(&db).queue("default", 1).run(&shutdown).await;
+    assert!(matches!(none, Err(Error::NoHandler)));
+    let none = worker(&db).queue("default", 0).on("x", fine).run(&shutdown).await;
+    assert!(matches!(none, Err(Error::NoSlots(_))));
+    let bad = worker(&db).queue("not a name", 1).on("x", fine).run(&shutdown).await;
+    assert!(matches!(bad, Err(Error::Database(_))));
+    shutdown.drain(DEADLINE).await;
+    db.finish().await;
+}
