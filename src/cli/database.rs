@@ -1,6 +1,8 @@
 //! Where the database is, for the commands of people.
 
-use anyhow::bail;
+use std::path::PathBuf;
+
+use anyhow::Context;
 use rowlock::config::{DatabaseUrl, Settings, defaults};
 use rowlock::db::{Options, Pool};
 use rowlock::embedded::{self, DATABASE, Status};
@@ -20,28 +22,46 @@ pub(super) struct Database {
 
     /// The folder of the private Postgres
     #[arg(long, env = "ROWLOCK_DATA_DIR")]
-    data_dir: Option<std::path::PathBuf>,
+    data_dir: Option<PathBuf>,
 }
 
 impl Database {
+    /// The schema that holds the queue.
+    pub(super) fn schema(&self) -> &SchemaName {
+        &self.schema
+    }
+
+    /// Where Postgres is: what was given, else the private one if that runs.
+    pub(super) async fn find(&self) -> anyhow::Result<Option<DatabaseUrl>> {
+        if let Some(url) = self.database_url.as_ref().filter(|url| !url.is_empty()) {
+            return Ok(Some(url.clone()));
+        }
+        Ok(match embedded::status(&self.data_dir()).await? {
+            Status::Running(cluster) => Some(cluster.url(DATABASE).as_str().into()),
+            Status::Absent | Status::Stopped => None,
+        })
+    }
+
+    /// The same, where there must be one.
+    pub(super) async fn url(&self) -> anyhow::Result<DatabaseUrl> {
+        self.find().await?.with_context(|| {
+            format!(
+                "no database: give --database-url or DATABASE_URL, or start the private Postgres \
+                 with `rowlock serve` (looked in {})",
+                self.data_dir().display()
+            )
+        })
+    }
+
     /// The options to connect with.
     pub(super) async fn options(&self) -> anyhow::Result<Options> {
         let mut settings = Settings::default().database;
         settings.schema = self.schema.clone();
-        if let Some(url) = self.database_url.as_ref().filter(|url| !url.is_empty()) {
-            return Ok(Options::new(url.clone(), &settings));
-        }
-        let data_dir = self.data_dir.clone().unwrap_or_else(embedded::default_data_dir);
-        match embedded::status(&data_dir).await? {
-            Status::Running(cluster) => {
-                Ok(Options::new(cluster.url(DATABASE).as_str().into(), &settings))
-            }
-            Status::Absent | Status::Stopped => bail!(
-                "no database: give --database-url or DATABASE_URL, or start the private Postgres \
-                 with `rowlock serve` (looked in {})",
-                data_dir.display()
-            ),
-        }
+        Ok(Options::new(self.url().await?, &settings))
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(embedded::default_data_dir)
     }
 
     /// The verbs, without wake-ups.

@@ -128,6 +128,23 @@ async fn a_listener_that_is_cut_off_comes_back_and_has_missed_nothing() {
 }
 
 #[tokio::test]
+async fn who_enqueued_before_the_watch_and_commits_after_it_is_not_missed() {
+    let db = Db::new().await;
+    let (engine, shutdown) = open_with(&db, &settings(NEVER));
+    let (client, observer) = (db.connect().await, db.connect().await);
+    client.batch_execute("begin").await.expect("begins");
+    // Nobody sleeps yet, so nobody is notified at the commit.
+    enqueue(&client).await;
+    let polling = long_poll(&engine, 1);
+    until_watched(&observer, 1).await;
+    client.batch_execute("commit").await.expect("commits");
+    assert_eq!(polling.await.expect("joins").len(), 1);
+    drop((client, observer));
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn without_a_listener_polling_does_it() {
     let db = Db::new().await;
     let settings = settings(Duration::from_millis(50));
@@ -248,6 +265,9 @@ async fn no_enqueue_is_slept_through_by_sleepers_that_come_and_go() {
         let enqueues = producers.iter().map(|producer| async {
             for _ in 0..EACH {
                 enqueue(producer).await;
+                // So that takers fall asleep and wake all the time, and at the end too.
+                let pause = Duration::from_millis(8).mul_f64(rand::rng().random());
+                tokio::time::sleep(pause).await;
             }
         });
         futures_util::future::join_all(enqueues).await;

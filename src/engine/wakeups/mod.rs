@@ -57,6 +57,15 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Changes the state, and tells the task if that is its concern.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        if state.take_concern() {
+            self.changed.notify_one();
+        }
+    }
 }
 
 /// What a sleeper is to do next.
@@ -110,8 +119,7 @@ impl Wakeups {
 
     /// A queue was resumed by this process.
     pub(super) fn resumed(&self, queue: &str) {
-        self.shared.lock().resumed(queue);
-        self.shared.changed.notify_one();
+        self.shared.change(|state| state.resumed(queue));
     }
 }
 
@@ -129,8 +137,7 @@ impl Sleeper {
     /// It may be dropped at any time; a wake-up that it had received goes to another sleeper.
     pub async fn wait(&mut self, poll: Duration, stop: &CancellationToken) -> Next {
         let began = Instant::now();
-        self.shared.lock().found_nothing(self.id, began);
-        self.shared.changed.notify_one();
+        self.shared.change(|state| state.found_nothing(self.id, began));
         let _waiting = Waiting { shared: &self.shared, id: self.id };
         loop {
             let pause = match self.shared.lock().turn(self.id) {
@@ -157,15 +164,13 @@ impl Sleeper {
     /// are somebody else's.
     pub fn found(&mut self, full: bool) {
         self.pause = FIRST_PAUSE;
-        self.shared.lock().found(self.id, full, Instant::now());
-        self.shared.changed.notify_one();
+        self.shared.change(|state| state.found(self.id, full, Instant::now()));
     }
 }
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        self.shared.lock().remove(self.id, Instant::now());
-        self.shared.changed.notify_one();
+        self.shared.change(|state| state.remove(self.id, Instant::now()));
     }
 }
 

@@ -58,5 +58,5 @@ async fn options() -> Options {
 }
 
 async fn scalar<T: tokio_postgres::types::FromSqlOwned>(pool: &Pool, sql: &'static str) -> T {
-    pool.get().await.expect("works").query_one(sql, &[]).await.unwrap().get(0)
+    pool.get().await.expect("works").query_one(sql, &[]).await.expect("works").get(0)
 }

@@ -23,6 +23,8 @@ pub(super) struct State {
     /// Grows with everything that makes a look necessary.
     clock: u64,
     last_id: u64,
+    /// Whether there may be something to watch or to leave that the task does not know of.
+    concern: bool,
     sleepers: HashMap<u64, Sleeper>,
     queues: HashMap<String, Queue>,
 }
@@ -100,14 +102,17 @@ impl Sleeper {
 }
 
 impl Queue {
-    fn count_empty(&mut self, now: Instant) {
+    /// Counts an empty wake-up. Whether the queue is closed for that.
+    fn count_empty(&mut self, now: Instant) -> bool {
         self.empty.push_back(now);
         while self.empty.front().is_some_and(|at| EMPTY_WINDOW < now.duration_since(*at)) {
             self.empty.pop_front();
         }
-        if EMPTY_WAKEUPS <= self.empty.len() {
+        let too_many = EMPTY_WAKEUPS <= self.empty.len();
+        if too_many {
             self.empty.clear();
             self.closed_until = Some(now + EMPTY_PAUSE);
         }
+        too_many
     }
 }

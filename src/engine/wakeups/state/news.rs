@@ -66,6 +66,7 @@ impl State {
     pub(in crate::engine::wakeups) fn resumed(&mut self, name: &str) {
         if let Some(queue) = self.queues.get_mut(name) {
             queue.paused_until = None;
+            self.concern = true;
             self.all_look(&[name.to_owned()]);
         }
     }

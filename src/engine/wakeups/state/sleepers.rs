@@ -42,7 +42,7 @@ impl State {
     pub(in crate::engine::wakeups) fn found_nothing(&mut self, id: u64, now: Instant) {
         let Some(sleeper) = self.sleepers.get_mut(&id) else { return };
         if let Some(queue) = sleeper.woken_by.take().and_then(|name| self.queues.get_mut(&name)) {
-            queue.count_empty(now);
+            self.concern |= queue.count_empty(now);
         }
         sleeper.owes = false;
         if !std::mem::replace(&mut sleeper.listed, true) {
@@ -50,6 +50,7 @@ impl State {
                 let queue = self.queues.entry(name.clone()).or_default();
                 queue.sleepers.push_back(id);
                 queue.idle_since = None;
+                self.concern |= queue.watched.is_none();
                 // It was not in the list, so this wake-up went past it.
                 sleeper.due |= sleeper.seen < queue.last_wake;
             }
@@ -122,6 +123,7 @@ impl State {
             queue.sleepers.retain(|other| *other != id);
             if queue.sleepers.is_empty() {
                 queue.idle_since = Some(now);
+                self.concern = true;
             }
         }
     }

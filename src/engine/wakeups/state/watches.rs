@@ -16,6 +16,11 @@ const PAUSED_RECHECK: Duration = Duration::from_secs(2);
 const MOST_WATCHED: usize = 256;
 
 impl State {
+    /// Whether the task should ask for a [`Plan`].
+    pub(in crate::engine::wakeups) fn take_concern(&mut self) -> bool {
+        std::mem::take(&mut self.concern)
+    }
+
     /// What is to be watched and no longer watched at this moment.
     pub(in crate::engine::wakeups) fn plan(&mut self, now: Instant) -> Plan {
         let mut plan = Plan::default();
