@@ -30,7 +30,7 @@ pub(super) struct Guard {
 impl Guard {
     /// A guard for this token; without one, everybody passes.
     pub(super) fn new(token: Option<&Secret>) -> Self {
-        Guard { digest: token.map(|token| digest(token.expose().as_bytes())) }
+        Guard { digest: token.map(|token| digest(token.expose().trim().as_bytes())) }
     }
 
     fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
@@ -142,6 +142,9 @@ mod tests {
         }
         assert!(!admits(&[], "/healthz/"));
         assert!(!admits(&[], "/nowhere"));
+        let from_a_file: Secret = "s3cret\n".parse().unwrap();
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, "Bearer s3cret".parse().unwrap())]);
+        assert!(Guard::new(Some(&from_a_file)).admits("/v1/jobs", &headers));
         assert!(Guard::new(None).admits("/v1/jobs", &HeaderMap::new()));
     }
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::db::{Connection, Error, Row};
 use crate::model::JobState;
+use crate::store::values::refuse_data;
 use crate::store::word;
 
 /// How many jobs a page looks at, so that a filter that few jobs pass cannot walk the history.
@@ -131,7 +132,8 @@ pub async fn jobs(
     let state = filter.state.map(JobState::as_str);
     let rows = connection
         .query(sql, &[&filter.before, &state, &filter.queue, &filter.kind, &limit])
-        .await?;
+        .await
+        .map_err(refuse_data)?;
     let jobs = rows.iter().map(JobSummary::read).collect::<Result<Vec<_>, _>>()?;
     let is_full = usize::try_from(limit).is_ok_and(|limit| limit <= jobs.len());
     let walked = filter.state.is_none_or(JobState::is_finished);

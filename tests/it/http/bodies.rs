@@ -199,6 +199,8 @@ async fn unknown_routes_and_wrong_methods_are_problems_too() {
         "/v1/jobs?colour=red",
         "/v1/jobs?cursor=zz",
         "/v1/jobs?limit=x",
+        "/v1/jobs?queue=%00",
+        "/v1/jobs?kind=%00",
     ] {
         api.get(path).await.problem(422, "RL422");
     }
