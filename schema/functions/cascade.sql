@@ -63,6 +63,26 @@ begin
 end $$;
 comment on function cascade_completed is 'Counts completed parents off their children and releases those that wait for nothing more.';
 
+create or replace function closure_of(ended uuid[], out doomed uuid[], out touched uuid[])
+language plpgsql volatile
+set search_path from current
+set enable_hashjoin = on
+as $$
+begin
+    with recursive fall (id) as (
+        select d.child from dependencies d join blocked b on b.job_id = d.child
+        where d.parent = any(closure_of.ended) and d.policy = 'cancel'
+        union
+        select d.child from fall f join dependencies d on d.parent = f.id join blocked b on b.job_id = d.child
+        where d.policy = 'cancel')
+    select array_agg(f.id order by f.id) into doomed from fall f;
+    select array_agg(x.child order by x.child) into touched
+    from (select distinct d.child from unnest(closure_of.ended || doomed) p(id) join dependencies d on d.parent = p.id
+          join blocked b on b.job_id = d.child where d.policy <> 'cancel'
+          except select k.id from unnest(doomed) k(id)) x;
+end $$;
+comment on function closure_of is 'The blocked jobs that fall with these ended ones, at any depth, and those that only hear of it (continue, hold).';
+
 create or replace function cascade_ended(parents uuid[]) returns void
 language plpgsql volatile
 set search_path from current
@@ -76,21 +96,11 @@ declare
 begin
     -- Read the whole closure, lock it in one statement, write it; then read again for edges committed between.
     loop
-        with recursive fall (id) as (
-            select d.child from dependencies d join blocked b on b.job_id = d.child
-            where d.parent = any(ended) and d.policy = 'cancel'
-            union
-            select d.child from fall f join dependencies d on d.parent = f.id join blocked b on b.job_id = d.child
-            where d.policy = 'cancel')
-        select array_agg(f.id order by f.id) into doomed from fall f;
-        select array_agg(x.child order by x.child) into touched
-        from (select distinct d.child from unnest(ended || doomed) p(id) join dependencies d on d.parent = p.id
-              join blocked b on b.job_id = d.child where d.policy <> 'cancel'
-              except select k.id from unnest(doomed) k(id)) x;
+        select c.doomed, c.touched into doomed, touched from closure_of(ended) c;
         exit when doomed is null and touched is not distinct from before;
         perform from blocked b where b.job_id = any(doomed || touched) order by b.job_id for update;
         ended := ended || cancel_blocked(doomed, ended);
-        perform hold_children(touched, ended);
+        perform hold_children(touched);
         perform recount(touched);
         perform unblock(touched);
         before := touched;
@@ -136,7 +146,7 @@ begin
 end $$;
 comment on function cancel_blocked is 'Cancels blocked jobs (rows held) whose parents ended, with the first cause on each.';
 
-create or replace function hold_children(children uuid[], ended uuid[]) returns void
+create or replace function hold_children(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic

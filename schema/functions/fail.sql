@@ -5,7 +5,7 @@ language sql immutable parallel safe
 return (
     select case when octet_length(c.clean) <= limit_of('error_bytes') then c.clean
         else left(c.clean, (limit_of('error_bytes') / 4)::int) end
-    from (select regexp_replace(left(error, limit_of('error_bytes')::int), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]', '', 'g') as clean) c);
+    from (select regexp_replace(left(error, limit_of('error_bytes')::int), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]', '', 'g') as clean) c);
 comment on function clean_error is 'An error cut to 16 KiB and without control characters.';
 
 create or replace function close_executions(

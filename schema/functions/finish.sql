@@ -39,7 +39,8 @@ begin
             when e.finished_at is null then 'result_too_large'
             when e.outcome = 'cancelled' then 'cancelled'
             when e.outcome <> verdicts.own then 'stale'
-            when d.word is not null and row_number() over (partition by g.job_id, g.attempt, g.token order by g.n) = 1 then d.word
+            when d.word is not null and e.attempt = max(e.attempt) over (partition by g.job_id)
+                and row_number() over (partition by g.job_id, g.attempt, g.token order by g.n) = 1 then d.word
             else 'repeated' end
         from unnest(verdicts.job_ids, verdicts.attempts, verdicts.tokens) with ordinality g(job_id, attempt, token, n)
         left join executions e on e.job_id = g.job_id and e.attempt = g.attempt and e.token = g.token and e.worker = verdicts.worker
@@ -57,6 +58,7 @@ declare
     done uuid[];
     stopped uuid[];
     keyed boolean;
+    closure record;
 begin
     with gone as (
         update jobs j set state = case when j.cancel_requested_at is null then ended_as else 'cancelled' end,
@@ -70,6 +72,12 @@ begin
     if cancelled is not null then
         update executions e set outcome = 'cancelled', result = null
         from jobs j where j.id = any(cancelled) and e.job_id = j.id and e.attempt = j.attempt;
+    end if;
+    if done is not null and stopped is not null then
+        -- Two cascades lock children: all of them first, in one order.
+        closure := closure_of(stopped);
+        perform from blocked b where b.job_id = any(closure.doomed || closure.touched
+            || array(select d.child from dependencies d where d.parent = any(done))) order by b.job_id for update;
     end if;
     if done is not null then
         perform cascade_completed(done);

@@ -48,7 +48,7 @@ begin
         perform cascade_ended(cancel_blocked(doomed, ended));
     end if;
     if ended <> '{}' then
-        perform hold_children(linked, ended);
+        perform hold_children(linked);
     end if;
     perform unblock(linked);
     return cardinality(linked);

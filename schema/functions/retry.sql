@@ -95,9 +95,8 @@ begin
     children := array(select distinct d.child from dependencies d join blocked b on b.job_id = d.child
         where d.parent = any(ended) order by d.child);
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;
-    update jobs j set cause = null, reason = null where j.id = any(children) and j.cause is not null and not exists (
-        select from dependencies d join jobs p on p.id = d.parent
-        where d.child = j.id and d.policy = 'hold' and p.state in ('discarded', 'cancelled'));
+    update jobs j set cause = null, reason = null where j.id = any(children) and j.cause is not null;
+    perform hold_children(children);
     perform recount(children || ended);
     perform unblock(ended);
 end $$;

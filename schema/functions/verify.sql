@@ -36,7 +36,7 @@ begin
     return query select 'an edge joins two jobs', count(*), min(d.child::text)
         from dependencies d left join jobs p on p.id = d.parent left join jobs c on c.id = d.child where p.id is null or c.id is null;
     return query select 'a parent knows that it has dependents', count(*), min(p.id::text)
-        from dependencies d join jobs p on p.id = d.parent where not p.has_dependents and p.finished_at is null;
+        from dependencies d join jobs p on p.id = d.parent where not p.has_dependents and p.state <> 'completed';
     return query select 'a running job has one open execution, its newest; no other job has one', count(*), min(coalesce(j.id, e.job_id)::text)
         from (select * from jobs x where x.state = 'running') j
         full join (select * from executions y where y.finished_at is null) e on e.job_id = j.id and e.attempt = j.attempt
@@ -54,7 +54,8 @@ begin
     return query select 'an execution belongs to a job', count(*), min(e.job_id::text)
         from executions e left join jobs j on j.id = e.job_id where j.id is null;
     return query select 'a completed job ended with a completed execution', count(*), min(j.id::text)
-        from jobs j join executions e on e.job_id = j.id and e.attempt = j.attempt where j.state = 'completed' and e.outcome <> 'completed';
+        from jobs j left join executions e on e.job_id = j.id and e.attempt = j.attempt
+        where j.state = 'completed' and e.outcome is distinct from 'completed';
     return query select 'one live job has a unique key, and that job', count(*), min(coalesce(u.key, j.unique_key))
         from unique_keys u full join (select * from jobs x where x.unique_key is not null and x.finished_at is null) j
             on j.unique_key = u.key and j.id = u.job_id

@@ -1,14 +1,16 @@
 //! What a parent that does not complete does to its children: cancel, continue, hold.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::sql::{
-    Enqueued, acquire, acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, fail,
-    finish, finishing, pid, retry, run, state, states, value,
+    Enqueued, acquire, acquire_job, acquire_with, cancel, column, complete, discard, drain,
+    enqueue, enqueue_many, fail, finish, finishing, pid, refused, retry, run, state, states, value,
 };
-use crate::harness::{Db, blocked_on_lock};
+use crate::harness::{Db, blocked_on_lock, wait_until};
 
 fn ids(jobs: &[Enqueued]) -> Vec<Uuid> {
     jobs.iter().map(|job| job.job_id).collect()
@@ -306,5 +308,91 @@ async fn a_cascade_takes_keys_and_links_with_it() {
     assert_eq!(retry(&client, &[child]).await, ["retried"]);
     let execution = acquire_job(&client, parent).await;
     assert_eq!(finish(&client, "complete", &[execution], "").await, ["completed"]);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_child_held_by_two_parents_names_the_one_that_still_holds_it() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let call = json!([{"kind": "p", "ref": "p"}, {"kind": "q", "ref": "q"},
+        {"kind": "c", "depends_on": ["p", "q"], "on_parent_failure": "hold"}]);
+    let jobs = ids(&enqueue_many(&client, &call).await);
+    cancel(&client, &jobs[..1]).await;
+    cancel(&client, &jobs[1..2]).await;
+    assert_eq!(cause(&client, jobs[2]).await, Some(jobs[0]), "the first cause");
+    retry(&client, &jobs[..1]).await;
+    assert_eq!(cause(&client, jobs[2]).await, Some(jobs[1]));
+    retry(&client, &jobs[1..2]).await;
+    assert_eq!(cause(&client, jobs[2]).await, None);
+    assert_eq!(drain(&client).await, 3);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn an_operator_does_not_wait_for_a_closure_that_is_held() {
+    let db = Db::new().await;
+    let (client, handler) = (db.connect().await, db.connect().await);
+    let call = json!([{"kind": "p", "ref": "p"}, {"kind": "q", "ref": "q"},
+        {"kind": "c", "ref": "c", "depends_on": ["p", "q"]}, {"kind": "d", "depends_on": ["c"]}]);
+    let jobs = ids(&enqueue_many(&client, &call).await);
+    let execution = acquire_job(&handler, jobs[1]).await;
+    run(&handler, "begin").await;
+    complete(&handler, &[execution]).await;
+    refused(&client, "RL429", &format!("select cancel('{{{}}}')", jobs[0])).await;
+    assert_eq!(states(&client, &jobs).await, ["ready", "running", "blocked", "blocked"]);
+    run(&handler, "commit").await;
+    assert_eq!(cancel(&client, &jobs[..1]).await, ["cancelled"]);
+    assert_eq!(states(&client, &jobs[2..]).await, ["cancelled", "cancelled"]);
+    db.finish().await;
+}
+
+/// Each of two batches completes a parent and stops another; their children are each other's.
+#[tokio::test]
+async fn batches_that_complete_and_stop_lock_their_children_in_one_order() {
+    let db = Db::new().await;
+    let (one, two, holder) = (db.connect().await, db.connect().await, db.connect().await);
+    let keep = |parents: &[&str]| json!({"kind": "c", "queue": "children", "depends_on": parents, "on_parent_failure": "continue"});
+    // The children's ids are in this order; each waits for `last` as well.
+    let call = json!([
+        {"kind": "last", "ref": "last", "queue": "later"},
+        keep(&["stop one", "last"]),
+        keep(&["stop one", "done two", "last"]),
+        keep(&["done one", "stop two", "last"]),
+        {"kind": "one", "ref": "done one"}, {"kind": "one", "ref": "stop one"},
+        {"kind": "two", "ref": "done two"}, {"kind": "two", "ref": "stop two"},
+    ]);
+    let jobs = ids(&enqueue_many(&one, &call).await);
+    let first = acquire_with(&one, Uuid::new_v4(), "'{default}', 2, kinds => '{one}'").await;
+    let second = acquire_with(&two, Uuid::new_v4(), "'{default}', 2, kinds => '{two}'").await;
+    cancel(&one, &[jobs[5], jobs[7]]).await;
+    let held = format!("begin; select from blocked where job_id = '{}' for update", jobs[1]);
+    run(&holder, &held).await;
+    let (pid_one, pid_two) = (pid(&one).await, pid(&two).await);
+    let observer = db.connect().await;
+    let ending = async {
+        blocked_on_lock(&observer, pid_one).await;
+        let second = tokio::spawn(async move { complete(&two, &second).await });
+        wait_until("the second ends or waits", Duration::from_secs(20), async || {
+            let sql = format!(
+                "select not exists (select from pg_stat_activity
+                    where pid = {pid_two} and pg_blocking_pids(pid) = '{{}}')"
+            );
+            value(&observer, &sql).await
+        })
+        .await;
+        run(&holder, "commit").await;
+        second.await.expect("no deadlock")
+    };
+    let (first, second) = tokio::join!(complete(&one, &first), ending);
+    assert_eq!(
+        (&first[..], &second[..]),
+        (
+            &["completed", "cancelled"].map(String::from)[..],
+            &["completed", "cancelled"].map(String::from)[..]
+        )
+    );
+    let remaining: Vec<i32> = column(&one, "select remaining from blocked").await;
+    assert_eq!(remaining, [1, 1, 1], "each still waits for the last");
     db.finish().await;
 }
