@@ -166,6 +166,21 @@ async fn a_timeout_ends_the_whole_group_of_a_command_that_ignores_sigterm() {
     db.finish().await;
 }
 
+#[tokio::test]
+async fn a_stop_ends_the_command_and_gives_its_job_back() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let marker = format!("sleep 7200.{}", std::process::id());
+    let worker = work(&db, &["default", "--drain", "100ms", "--shell", "--", &marker]);
+    let id = enqueue(&client, job("slow")).await;
+    wait_until("the command runs", DEADLINE, || alive(&marker)).await;
+    terminate(worker).await;
+    assert_eq!(state(&client, id).await, "ready");
+    assert_eq!(ended(&client, id, 1).await.0, "released");
+    assert!(!alive(&marker).await);
+    db.finish().await;
+}
+
 async fn maintain(client: &Client) {
     client.execute("select rowlock.maintain()", &[]).await.expect("maintain runs");
 }

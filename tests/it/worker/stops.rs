@@ -180,3 +180,34 @@ async fn a_stale_completion_is_refused() {
     running.stop().await;
     db.finish().await;
 }
+
+#[tokio::test]
+async fn heartbeats_go_on_while_every_other_call_waits() {
+    let db = Db::new().await;
+    let mut client = db.connect().await;
+    let observer = db.connect().await;
+    let reasons = Reasons::default();
+    let running = start(
+        until_stopped(worker(&db), &reasons).lease(Duration::from_secs(1)).queue("default", 2),
+    );
+    let id = enqueue(&client, job("endless")).await;
+    reaches(&client, id, "running").await;
+    // Acquires wait for this lock again and again.
+    let transaction = client.transaction().await.expect("begin");
+    transaction
+        .batch_execute("lock table rowlock.ready in access exclusive mode")
+        .await
+        .expect("lock");
+    let beats = "select clock_timestamp() - started_at > interval '2 s'
+                 and lease_ends_at > clock_timestamp() from rowlock.workers";
+    wait_until("the lease has been extended twice over", DEADLINE, || async {
+        observer.query_one(beats, &[]).await.expect("query").get(0)
+    })
+    .await;
+    assert!(reasons.lock().expect("no panic").is_empty());
+    transaction.rollback().await.expect("rollback");
+    observer.execute("select rowlock.cancel($1)", &[&vec![id]]).await.expect("cancel");
+    reaches(&observer, id, "cancelled").await;
+    running.stop().await;
+    db.finish().await;
+}
