@@ -27,7 +27,8 @@ build: setup ## The release binary, target/release/rowlock
 	cargo build --release
 
 run: setup ## The demo pipeline (ONCE=1: until it is done; INPUT=path)
-	cargo run --release --example pipeline -- $(if $(ONCE),--once) $(if $(INPUT),--input $(INPUT))
+	cargo build --release --bin rowlock --example pipeline
+	@$(TARGET)/release/examples/pipeline $(if $(ONCE),--once) $(if $(INPUT),--input "$(INPUT)")
 
 test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name: some)
 	cargo build
@@ -35,7 +36,7 @@ test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name
 
 bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
 	cargo build --release
-	@ROW="$(ROW)" tools/with-postgres.sh $(TARGET)/release/rowlock "$(PG)" --durable -- cargo bench --bench '*'
+	@ROW="$(ROW)" tools/with-postgres.sh $(TARGET)/release/rowlock "$(PG)" --durable -- cargo bench --bench bench
 
 fmt: ## Format the source
 	cargo fmt

@@ -1,13 +1,11 @@
 //! The rows of the old service's report: its figure, ours, the ratio. Real executions, through the
 //! library's public functions. `make bench ROW=seed_report`.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Bench, RUNS, Report, median, millis, rate};
 use rowlock::model::{NewJob, Parent};
 use serde_json::json;
-use support::{Bench, RUNS, Report, median, millis, rate};
 use uuid::Uuid;
 
 /// A row's name, its unit, and what the old service had.
@@ -27,19 +25,16 @@ const ROWS: &[(&str, &str, f64)] = &[
     ("worker_registration_orphans", "orphans", f64::NAN),
 ];
 
-fn main() {
-    let wanted = std::env::var("ROW").unwrap_or_default();
-    if !wanted.is_empty() && wanted != "seed_report" && ROWS.iter().all(|row| row.0 != wanted) {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(report(&wanted));
+/// Whether `ROW=wanted` asks for these rows, or for one of them.
+pub(crate) fn has(wanted: &str) -> bool {
+    wanted == "seed_report" || ROWS.iter().any(|row| row.0 == wanted)
 }
 
-async fn report(wanted: &str) {
+/// Measures the row that is wanted, or all of them.
+pub(crate) async fn report(wanted: &str) {
     let mut report = Report::begin("seed_report", &["row", "unit", "old", "ours", "ratio"]).await;
     for (row, unit, old) in ROWS {
-        if !wanted.is_empty() && wanted != "seed_report" && wanted != *row {
+        if ROWS.iter().any(|one| one.0 == wanted) && wanted != *row {
             continue;
         }
         let mut figures = Vec::new();

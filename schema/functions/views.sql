@@ -2,8 +2,10 @@
 -- grows: they read what waits and runs, and a bounded sample of the newest executions.
 
 create or replace view recent_executions as
-select e.job_id, e.attempt, e.worker, e.ready_at, e.started_at, e.finished_at, e.outcome
-from executions e where e.job_id < id_at(clock_timestamp() + interval '1 day')
+select e.job_id, e.attempt, e.worker, e.ready_at, e.started_at, e.finished_at, e.outcome,
+    -- Not a join: the planner would rather read all jobs than look so many up.
+    (select j.queue from jobs j where j.id = e.job_id) as queue
+from executions e where e.job_id < (select id_at(clock_timestamp() + interval '1 day'))
 order by e.job_id desc, e.attempt desc limit limit_of('sample');
 comment on view recent_executions is 'The newest 10,000 executions, by the time their jobs were enqueued (UUIDv7 order).';
 
@@ -32,21 +34,21 @@ left join queues q on q.name = s.queue;
 comment on view queue_stats is 'How many jobs wait or run, by queue, state and priority; oldest_at is when the oldest became ready, starts or was started.';
 
 create or replace view acquire_latency as
-select j.queue, count(*) as executions,
+select e.queue, count(*) as executions,
     avg(extract(epoch from e.started_at - e.ready_at))::float8 as average_seconds,
     percentile_cont(0.95) within group (order by extract(epoch from e.started_at - e.ready_at)::float8) as p95_seconds,
     percentile_cont(0.99) within group (order by extract(epoch from e.started_at - e.ready_at)::float8) as p99_seconds
-from recent_executions e join jobs j on j.id = e.job_id
+from recent_executions e
 where e.started_at > clock_timestamp() - interval '1 hour'
-group by grouping sets ((j.queue), ());
+group by grouping sets ((e.queue), ());
 comment on view acquire_latency is 'From ready to acquired, over the last hour, in seconds; a null queue stands for all of them.';
 
 create or replace view outcome_stats as
-select j.queue, e.outcome, count(*) as executions, count(*)::float8 / sum(count(*)) over (partition by j.queue) as share,
+select e.queue, e.outcome, count(*) as executions, count(*)::float8 / sum(count(*)) over (partition by e.queue) as share,
     avg(extract(epoch from e.finished_at - e.started_at))::float8 as average_seconds
-from recent_executions e join jobs j on j.id = e.job_id
+from recent_executions e
 where e.finished_at > clock_timestamp() - interval '1 hour'
-group by j.queue, e.outcome;
+group by e.queue, e.outcome;
 comment on view outcome_stats is 'How executions of the last hour ended, by queue; share is of that queue''s.';
 
 create or replace view worker_stats as

@@ -29,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// What a worker asks for, and what it says of itself.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AcquireRequest)]
 struct AcquireBody {
     /// One incarnation of one process: a fresh UUID at every start, used for all of its calls.
     worker: Uuid,
@@ -64,6 +65,7 @@ struct AcquireAnswer {
 
 /// A job with the right to finish its execution.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AcquiredJob)]
 struct AcquiredBody {
     job_id: Uuid,
     /// The number of this execution.
@@ -89,7 +91,8 @@ struct AcquiredBody {
 /// A client that goes away while it waits gets nothing, and the jobs of an answer that could not
 /// be given are released.
 #[utoipa::path(
-    post, path = "/v1/acquire", tag = "work", request_body = AcquireBody,
+    post, operation_id = "acquire_jobs",
+    path = "/v1/acquire", tag = "work", request_body = AcquireBody,
     responses(
         (status = 200, description = "The jobs, if any", body = AcquireAnswer),
         (status = "4XX", description = "RL413, RL422", body = Problem),

@@ -2,10 +2,13 @@
 //!
 //! Open are the probes and `/openapi.json`, which say nothing that is not in this repository.
 //! `/metrics` names queues, so it wants the token; Prometheus sends it by `authorization`.
+//!
+//! Token or none, a web page of another site may not make a browser change anything: on loopback
+//! the service is often without a token, and some routes want no body that a browser would ask for.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -13,6 +16,8 @@ use subtle::ConstantTimeEq;
 
 use super::problem::{Kind, Problem};
 use crate::config::Secret;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 const OPEN: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
 
@@ -48,6 +53,26 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     Problem::new(Kind::Unauthorized, detail)
         .hint("Send `Authorization: Bearer` and the token of ROWLOCK_TOKEN.")
         .into_response()
+}
+
+/// The middleware against other sites' pages.
+pub(super) async fn same_site(request: Request, next: Next) -> Response {
+    if request.method().is_safe() || !is_cross_site(request.headers()) {
+        return next.run(request).await;
+    }
+    Problem::new(Kind::CrossSite, "a web page of another site asked for this")
+        .hint("Programs send neither Origin nor Sec-Fetch-Site.")
+        .into_response()
+}
+
+/// What a browser says of who asks; programs say nothing.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    match (text(SEC_FETCH_SITE), text(ORIGIN)) {
+        (Some(site), _) => !matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) != text(HOST),
+        (None, None) => false,
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -91,6 +116,23 @@ mod tests {
             assert!(!admits(values, "/v1/jobs"), "{values:?}");
             assert!(!admits(values, "/metrics"));
         }
+    }
+
+    #[test]
+    fn only_other_sites_pages_are_turned_away() {
+        let cross = |pairs: &[(&'static str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| {
+                (HeaderName::from_static(name), value.parse().expect("a value"))
+            });
+            is_cross_site(&pairs.collect())
+        };
+        assert!(!cross(&[("host", "localhost:7878")]));
+        assert!(!cross(&[("host", "localhost:7878"), ("origin", "http://localhost:7878")]));
+        assert!(!cross(&[("sec-fetch-site", "same-origin"), ("origin", "http://x")]));
+        assert!(cross(&[("host", "localhost:7878"), ("origin", "https://evil.example")]));
+        assert!(cross(&[("host", "localhost:7878"), ("origin", "null")]));
+        assert!(cross(&[("sec-fetch-site", "cross-site")]));
+        assert!(cross(&[("sec-fetch-site", "same-site")]));
     }
 
     #[test]

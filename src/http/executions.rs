@@ -28,6 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// Executions that went well.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CompleteRequest)]
 struct CompleteBody {
     /// Who acquired them.
     worker: Uuid,
@@ -37,6 +38,7 @@ struct CompleteBody {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Completion)]
 struct CompletionBody {
     job_id: Uuid,
     attempt: i32,
@@ -50,6 +52,7 @@ struct CompletionBody {
 /// Executions that went badly.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = FailRequest)]
 struct FailBody {
     /// Who acquired them.
     worker: Uuid,
@@ -59,6 +62,7 @@ struct FailBody {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Failure)]
 struct FailureBody {
     job_id: Uuid,
     attempt: i32,
@@ -76,6 +80,7 @@ struct FailureBody {
 /// Executions to be put off.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SnoozeRequest)]
 struct SnoozeBody {
     /// Who acquired them.
     worker: Uuid,
@@ -85,6 +90,7 @@ struct SnoozeBody {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Snooze)]
 struct SnoozedBody {
     job_id: Uuid,
     attempt: i32,
@@ -98,6 +104,7 @@ struct SnoozedBody {
 /// Executions to be given back unharmed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ReleaseRequest)]
 struct ReleaseBody {
     /// Who acquired them.
     worker: Uuid,
@@ -108,6 +115,7 @@ struct ReleaseBody {
 /// An execution that a worker holds.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = HeldExecution)]
 pub(super) struct HeldBody {
     job_id: Uuid,
     attempt: i32,
@@ -123,6 +131,7 @@ struct FinishAnswer {
 
 /// What became of one execution.
 #[derive(Serialize, ToSchema)]
+#[schema(as = FinishedExecution)]
 struct FinishedBody {
     job_id: Uuid,
     attempt: i32,
@@ -136,7 +145,8 @@ struct FinishedBody {
 ///
 /// Verdicts: completed, repeated, cancelled (the job was asked to stop), stale, result_too_large.
 #[utoipa::path(
-    post, path = "/v1/executions/complete", tag = "work", request_body = CompleteBody,
+    post, operation_id = "complete_executions",
+    path = "/v1/executions/complete", tag = "work", request_body = CompleteBody,
     responses(
         (status = 200, description = "A verdict each", body = FinishAnswer),
         (status = "4XX", description = "RL413, RL422", body = Problem),
@@ -159,7 +169,8 @@ async fn complete(
 ///
 /// Verdicts: retrying, discarded, repeated, cancelled, stale.
 #[utoipa::path(
-    post, path = "/v1/executions/fail", tag = "work", request_body = FailBody,
+    post, operation_id = "fail_executions",
+    path = "/v1/executions/fail", tag = "work", request_body = FailBody,
     responses(
         (status = 200, description = "A verdict each", body = FinishAnswer),
         (status = "4XX", description = "RL413, RL422", body = Problem),
@@ -183,7 +194,8 @@ async fn fail(
 ///
 /// Does not count against `max_attempts`. Verdicts: snoozed, repeated, cancelled, stale.
 #[utoipa::path(
-    post, path = "/v1/executions/snooze", tag = "work", request_body = SnoozeBody,
+    post, operation_id = "snooze_executions",
+    path = "/v1/executions/snooze", tag = "work", request_body = SnoozeBody,
     responses(
         (status = 200, description = "A verdict each", body = FinishAnswer),
         (status = "4XX", description = "RL413, RL422", body = Problem),
@@ -206,7 +218,8 @@ async fn snooze(
 ///
 /// Their jobs are ready at once. Verdicts: released, repeated, cancelled, stale.
 #[utoipa::path(
-    post, path = "/v1/executions/release", tag = "work", request_body = ReleaseBody,
+    post, operation_id = "release_executions",
+    path = "/v1/executions/release", tag = "work", request_body = ReleaseBody,
     responses(
         (status = 200, description = "A verdict each", body = FinishAnswer),
         (status = "4XX", description = "RL413, RL422", body = Problem),

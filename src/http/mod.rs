@@ -36,4 +36,4 @@ mod service;
 mod stats;
 mod workers;
 
-pub use router::{openapi, router};
+pub use router::{description, router};

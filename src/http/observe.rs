@@ -7,7 +7,7 @@ use axum::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, field, info_span};
 
 use super::problem::Problem;
 
@@ -29,12 +29,17 @@ pub(super) async fn record(mut request: Request, next: Next) -> Response {
             value.set_sensitive(true);
         }
     }
-    let span = info_span!("http.request", method, route, request_id = id.to_str().unwrap_or(""));
+    let span = info_span!(
+        "http.request",
+        method,
+        route,
+        request_id = id.to_str().unwrap_or(""),
+        status = field::Empty
+    );
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status(), began.elapsed());
-    span.in_scope(|| {
-        debug!(status = status.as_u16(), duration_ms = took.as_secs_f64() * 1e3, "answered");
-    });
+    span.record("status", status.as_u16());
+    span.in_scope(|| debug!(duration_ms = took.as_secs_f64() * 1e3, "answered"));
     let labels =
         [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];
     metrics::histogram!("rowlock_http_request_seconds", &labels).record(took.as_secs_f64());
@@ -76,6 +81,15 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_panic_said_stays_inside() {
+        for said in [Box::new("s3cret") as Box<dyn std::any::Any + Send>, Box::new(7)] {
+            let response = panicked(said);
+            assert_eq!(response.status(), 500);
+            assert!(!format!("{response:?}").contains("s3cret"));
+        }
+    }
 
     #[test]
     fn a_clients_request_id_is_kept_when_it_is_plain() {

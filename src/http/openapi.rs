@@ -2,6 +2,7 @@
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::problem::Problem;
@@ -41,6 +42,30 @@ impl Modify for Bearer {
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
+}
+
+/// Says for every route what its refusals look like.
+pub(super) fn describe_problems(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let problem = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(problem)).build();
+    let response = ResponseBuilder::new()
+        .description("Any other status: a problem with a stable code")
+        .content("application/problem+json", content)
+        .build();
+    for item in api.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            for (_, refusal) in responses.iter_mut().filter(|(status, _)| status.starts_with('4')) {
+                if let RefOr::T(refusal) = refusal
+                    && let Some(content) = refusal.content.shift_remove("application/json")
+                {
+                    refusal.content.insert("application/problem+json".to_owned(), content);
+                }
+            }
+            responses.insert("default".to_owned(), RefOr::T(response.clone()));
+        }
+    }
+    api
 }
 
 fn words(words: impl IntoIterator<Item = &'static str>) -> Schema {

@@ -47,6 +47,7 @@ pub(super) enum Kind {
     WrongMethod,
     SlowBody,
     WrongMediaType,
+    CrossSite,
     Internal,
     Unavailable,
 }
@@ -64,6 +65,7 @@ impl Kind {
             Kind::WrongMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Wrong content type")
             }
+            Kind::CrossSite => (StatusCode::FORBIDDEN, "cross_site", "Asked by another site"),
             Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
         }
@@ -176,6 +178,68 @@ mod tests {
         assert_eq!(json["code"], "RL422");
         assert_eq!(json["hint"], "Use 0 to 9.");
         assert_eq!(json.as_object().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn errors_of_the_engine_have_their_status_and_keep_what_is_inside() {
+        let inside = || "s3cret at 10.0.0.1".into();
+        for (error, status, code) in [
+            (Error::Locked(inside()), 429, "RL429"),
+            (Error::Conflict(inside()), 429, "RL429"),
+            (Error::Unavailable(inside()), 503, "unavailable"),
+            (Error::PoolExhausted, 503, "unavailable"),
+            (Error::Timeout(inside()), 503, "unavailable"),
+            (Error::Other(inside()), 500, "internal"),
+            (Error::Url("s3cret".to_owned()), 500, "internal"),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status, problem.code), (status, code));
+            assert!(!serde_json::to_string(&problem).unwrap().contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn the_page_lists_every_code_with_its_status() {
+        let page = include_str!("../../docs/HTTP.md");
+        let own = [
+            Kind::Malformed,
+            Kind::Unauthorized,
+            Kind::NoRoute,
+            Kind::WrongMethod,
+            Kind::SlowBody,
+            Kind::WrongMediaType,
+            Kind::CrossSite,
+            Kind::Internal,
+            Kind::Unavailable,
+        ];
+        let own = own.map(|kind| (kind.row().1, kind.row().0.as_u16()));
+        let refused = Code::ALL.iter().map(|code| (code.sqlstate(), code.http_status()));
+        let expected: Vec<_> = own.into_iter().chain(refused).collect();
+        for (code, status) in &expected {
+            assert!(page.contains(&format!("\n| `{code}` | {status} |")), "{code} {status}");
+        }
+        let (_, table) = page.split_once("| code | status |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, expected.len());
+    }
+
+    #[test]
+    fn a_refusal_brings_its_own_words() {
+        for code in Code::ALL {
+            let refused = Error::Refused {
+                code: *code,
+                message: "priority is not valid".to_owned(),
+                detail: Some("12".to_owned()),
+                hint: Some("Use 0 to 9.".to_owned()),
+            };
+            let problem = Problem::from(refused);
+            assert_eq!(problem.status, code.http_status());
+            if *code != Code::WrongIsolation {
+                assert_eq!(problem.code, code.sqlstate());
+                assert_eq!(problem.detail, "priority is not valid: 12");
+                assert_eq!(problem.hint.as_deref(), Some("Use 0 to 9."));
+            }
+        }
     }
 
     #[test]

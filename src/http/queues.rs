@@ -25,12 +25,14 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// The queues that have settings, or in which something waits or runs; 1,000 at most.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Queues)]
 struct QueuesBody {
     queues: Vec<QueueBody>,
 }
 
 /// A queue and what is in it.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Queue)]
 struct QueueBody {
     name: String,
     paused: bool,
@@ -48,6 +50,7 @@ struct QueueBody {
 
 /// The jobs of one queue in one state with one priority.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Depth)]
 struct DepthBody {
     /// `ready`, `scheduled`, `blocked` or `running`.
     #[schema(schema_with = openapi::job_state)]
@@ -69,7 +72,8 @@ struct PauseAnswer {
 
 /// List the queues with their depths
 #[utoipa::path(
-    get, path = "/v1/queues", tag = "operate",
+    get, operation_id = "list_queues",
+    path = "/v1/queues", tag = "operate",
     responses((status = 200, description = "The queues, by name", body = QueuesBody))
 )]
 async fn list(State(app): State<App>) -> Result<Json<QueuesBody>, Problem> {
@@ -79,7 +83,8 @@ async fn list(State(app): State<App>) -> Result<Json<QueuesBody>, Problem> {
 
 /// Stop acquires from a queue; enqueues go on
 #[utoipa::path(
-    post, path = "/v1/queues/{name}/pause", tag = "operate",
+    post, operation_id = "pause_queue",
+    path = "/v1/queues/{name}/pause", tag = "operate",
     params(("name" = String, Path, description = "The queue, percent-encoded: a slash as %2F")),
     responses(
         (status = 200, description = "It is paused", body = PauseAnswer),
@@ -96,7 +101,8 @@ async fn pause(
 
 /// Let acquires from a queue go on
 #[utoipa::path(
-    post, path = "/v1/queues/{name}/resume", tag = "operate",
+    post, operation_id = "resume_queue",
+    path = "/v1/queues/{name}/resume", tag = "operate",
     params(("name" = String, Path, description = "The queue, percent-encoded: a slash as %2F")),
     responses(
         (status = 200, description = "It runs", body = PauseAnswer),

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::app::App;
 use super::auth::{self, Guard};
-use super::openapi::ApiDoc;
+use super::openapi::{self, ApiDoc};
 use super::problem::{Kind, Problem};
 use super::{acquire, executions, jobs, metrics, observe, queues, service, stats, workers};
 use crate::config::HttpSettings;
@@ -26,7 +26,7 @@ pub fn router(engine: Engine, settings: &HttpSettings, shutdown: Shutdown) -> Ro
     let guard = Guard::new(settings.token.as_ref());
     let app = App::new(engine, settings, shutdown);
     let (routes, api) = routes().split_for_parts();
-    let described = api.to_json().expect("the description is JSON");
+    let described = openapi::describe_problems(api).to_json().expect("the description is JSON");
     routes
         .route(
             "/openapi.json",
@@ -37,14 +37,15 @@ pub fn router(engine: Engine, settings: &HttpSettings, shutdown: Shutdown) -> Ro
         .with_state(app)
         // The last is the outermost.
         .layer(middleware::from_fn_with_state(guard, auth::check))
+        .layer(middleware::from_fn(auth::same_site))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn(observe::record))
 }
 
 /// The description of the API, as `/openapi.json` gives it.
 #[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+pub fn description() -> utoipa::openapi::OpenApi {
+    openapi::describe_problems(routes().into_openapi())
 }
 
 fn routes() -> OpenApiRouter<App> {

@@ -49,7 +49,8 @@ struct Readiness {
 
 /// Answer while the process lives
 #[utoipa::path(
-    get, path = "/healthz", tag = "service", security(()),
+    get, operation_id = "healthz",
+    path = "/healthz", tag = "service", security(()),
     responses((status = 200, description = "It lives", body = Health))
 )]
 async fn healthz() -> Json<Health> {
@@ -58,7 +59,8 @@ async fn healthz() -> Json<Health> {
 
 /// Say whether the service can do its work
 #[utoipa::path(
-    get, path = "/readyz", tag = "service", security(()),
+    get, operation_id = "readyz",
+    path = "/readyz", tag = "service", security(()),
     responses(
         (status = 200, description = "Ready", body = Readiness),
         (status = 503, description = "Not ready, and why", body = Readiness),
@@ -88,7 +90,8 @@ async fn readyz(State(app): State<App>) -> Response {
 ///
 /// Wants the token where one is configured: it names queues.
 #[utoipa::path(
-    get, path = "/metrics", tag = "service",
+    get, operation_id = "metrics",
+    path = "/metrics", tag = "service",
     responses((status = 200, description = "Text exposition format", body = String, content_type = "text/plain"))
 )]
 async fn render_metrics(State(app): State<App>) -> Response {

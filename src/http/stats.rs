@@ -18,6 +18,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// Figures of the last hour, from the newest 10,000 executions.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
 struct StatsBody {
     /// From ready to acquired; a null queue stands for all of them.
     acquire_latency: Vec<LatencyBody>,
@@ -27,6 +28,7 @@ struct StatsBody {
 
 /// How long jobs of a queue waited to be acquired.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AcquireLatency)]
 struct LatencyBody {
     queue: Option<String>,
     executions: i64,
@@ -37,6 +39,7 @@ struct LatencyBody {
 
 /// How often executions of a queue ended so.
 #[derive(Serialize, ToSchema)]
+#[schema(as = OutcomeShare)]
 struct OutcomeBody {
     queue: String,
     /// completed, failed, snoozed, released, cancelled, lost or timed_out.
@@ -49,7 +52,8 @@ struct OutcomeBody {
 
 /// Show latencies and outcomes of the last hour
 #[utoipa::path(
-    get, path = "/v1/stats", tag = "operate",
+    get, operation_id = "show_stats",
+    path = "/v1/stats", tag = "operate",
     responses((status = 200, description = "The figures", body = StatsBody))
 )]
 async fn stats(State(app): State<App>) -> Result<Json<StatsBody>, Problem> {

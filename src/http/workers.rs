@@ -26,6 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// What a worker holds.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = HeartbeatRequest)]
 struct HeartbeatBody {
     /// 10,000 at most; may be empty.
     executions: Vec<HeldBody>,
@@ -44,6 +45,7 @@ struct HeartbeatAnswer {
 
 /// What a worker is to do with one execution.
 #[derive(Serialize, ToSchema)]
+#[schema(as = BeatenExecution)]
 struct BeatenBody {
     job_id: Uuid,
     attempt: i32,
@@ -54,12 +56,14 @@ struct BeatenBody {
 
 /// The workers, those last seen first; 1,000 at most.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Workers)]
 struct WorkersBody {
     workers: Vec<WorkerBody>,
 }
 
 /// A worker, its load and its health.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Worker)]
 struct WorkerBody {
     id: Uuid,
     name: Option<String>,
@@ -89,7 +93,8 @@ struct WorkerBody {
 
 /// Extend a worker's lease over all that it holds
 #[utoipa::path(
-    post, path = "/v1/workers/{id}/heartbeat", tag = "work", request_body = HeartbeatBody,
+    post, operation_id = "heartbeat",
+    path = "/v1/workers/{id}/heartbeat", tag = "work", request_body = HeartbeatBody,
     params(("id" = Uuid, Path, description = "The worker")),
     responses(
         (status = 200, description = "A verdict each", body = HeartbeatAnswer),
@@ -114,7 +119,8 @@ async fn heartbeat(
 
 /// List the workers with their load and health
 #[utoipa::path(
-    get, path = "/v1/workers", tag = "operate",
+    get, operation_id = "list_workers",
+    path = "/v1/workers", tag = "operate",
     responses((status = 200, description = "The workers", body = WorkersBody))
 )]
 async fn list(State(app): State<App>) -> Result<Json<WorkersBody>, Problem> {

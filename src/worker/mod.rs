@@ -115,7 +115,8 @@ impl Worker {
         }
     }
 
-    /// Works on this queue, with so many jobs at once. At most 100 queues.
+    /// Works on this queue, with so many jobs at once. At most 100 queues, and some 8,000 jobs in
+    /// all: a heartbeat names 10,000.
     pub fn queue(mut self, queue: impl Into<String>, concurrency: usize) -> Self {
         self.queues.insert(queue.into(), concurrency);
         self

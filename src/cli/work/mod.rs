@@ -4,6 +4,9 @@
 //! attempt, kind and queue in its environment. The last line of its standard output that is JSON
 //! is the result. Exit code 0 completes the job; any other fails it, with the end of its standard
 //! error as the words.
+//!
+//! Each command has a process group of its own, which a stop ends as a whole. When `rowlock work`
+//! itself is killed by SIGKILL, its commands run on, and their jobs run again elsewhere.
 
 mod child;
 mod tail;
@@ -52,7 +55,7 @@ pub(super) struct Args {
     #[arg(value_parser = units::duration)]
     drain: Duration,
     /// How long a command may take to end after SIGTERM before it gets SIGKILL
-    #[arg(long, default_value = "5s", value_parser = units::duration)]
+    #[arg(long, default_value = "3s", value_parser = units::duration)]
     kill_after: Duration,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
@@ -74,8 +77,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .lease(args.lease)
         .poll(args.poll)
         .drain(args.drain)
-        // The command's own grace ends first.
-        .stop_grace(args.kill_after + Duration::from_secs(2));
+        // The command's own grace ends first, and by default both before the database would close
+        // the execution as timed out.
+        .stop_grace(args.kill_after + Duration::from_secs(1));
     for queue in args.queues {
         worker = worker.queue(queue, usize::from(args.concurrency));
     }

@@ -19,6 +19,7 @@ use crate::model::NewJob;
 /// One job, or several: an array is one call, all of it or nothing.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = NewJobs)]
 enum OneOrMany {
     One(JobBody),
     Many(Vec<JobBody>),
@@ -27,6 +28,7 @@ enum OneOrMany {
 /// The answer in the shape of the question.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = EnqueuedJobs)]
 enum Answer {
     One(EnqueuedBody),
     Many(Vec<EnqueuedBody>),
@@ -35,6 +37,7 @@ enum Answer {
 /// Jobs enqueued as one graph.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewWorkflow)]
 pub(super) struct WorkflowBody {
     /// The jobs; `depends_on` names refs of this list, or ids of jobs that exist.
     jobs: Vec<JobBody>,
@@ -42,6 +45,7 @@ pub(super) struct WorkflowBody {
 
 /// The jobs of a workflow, in the order of the question.
 #[derive(Serialize, ToSchema)]
+#[schema(as = EnqueuedWorkflow)]
 struct WorkflowAnswer {
     jobs: Vec<EnqueuedBody>,
 }
@@ -52,7 +56,8 @@ struct WorkflowAnswer {
 /// the same jobs while they are kept (200), and other content is refused (409, `RL409`). Jobs that
 /// bring an `id` keep it. Args, options and ids are compared, dependencies are not.
 #[utoipa::path(
-    post, path = "/v1/jobs", tag = "jobs", request_body = OneOrMany,
+    post, operation_id = "enqueue_jobs",
+    path = "/v1/jobs", tag = "jobs", request_body = OneOrMany,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
     responses(
         (status = 201, description = "At least one job was created", body = Answer),
@@ -84,7 +89,8 @@ pub(super) async fn enqueue(
 ///
 /// All of it or nothing. Takes an `Idempotency-Key` as `POST /v1/jobs` does.
 #[utoipa::path(
-    post, path = "/v1/workflows", tag = "jobs", request_body = WorkflowBody,
+    post, operation_id = "enqueue_workflow",
+    path = "/v1/workflows", tag = "jobs", request_body = WorkflowBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
     responses(
         (status = 201, description = "At least one job was created", body = WorkflowAnswer),

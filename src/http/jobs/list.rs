@@ -40,6 +40,7 @@ pub(super) struct ListParams {
 
 /// A page of jobs.
 #[derive(Serialize, ToSchema)]
+#[schema(as = JobPage)]
 pub(super) struct PageBody {
     /// By id from the highest, which is the newest first. Fewer than the limit, even none, does not
     /// mean the end.
@@ -50,6 +51,7 @@ pub(super) struct PageBody {
 
 /// A job without its args.
 #[derive(Serialize, ToSchema)]
+#[schema(as = JobSummary)]
 pub(super) struct SummaryBody {
     id: Uuid,
     #[schema(schema_with = openapi::job_state)]
@@ -77,7 +79,8 @@ pub(super) struct SummaryBody {
 ///
 /// Filters that few jobs pass may give short pages: follow `next_cursor` until it is null.
 #[utoipa::path(
-    get, path = "/v1/jobs", tag = "jobs", params(ListParams),
+    get, operation_id = "list_jobs",
+    path = "/v1/jobs", tag = "jobs", params(ListParams),
     responses(
         (status = 200, description = "A page; `Link: rel=next` where there is another", body = PageBody),
         (status = 422, description = "RL422", body = Problem),

@@ -35,7 +35,8 @@ pub(super) struct RetryAnswer {
 ///
 /// Repeating it is harmless.
 #[utoipa::path(
-    post, path = "/v1/jobs/{id}/cancel", tag = "jobs",
+    post, operation_id = "cancel_job",
+    path = "/v1/jobs/{id}/cancel", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "What became of it", body = CancelAnswer),
@@ -57,7 +58,8 @@ pub(super) async fn cancel(
 ///
 /// A job that completed or has not ended stays as it is: see the verdict.
 #[utoipa::path(
-    post, path = "/v1/jobs/{id}/retry", tag = "jobs",
+    post, operation_id = "retry_job",
+    path = "/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "What became of it", body = RetryAnswer),

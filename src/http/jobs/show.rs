@@ -31,6 +31,7 @@ pub(super) struct ShowParams {
 
 /// Everything about one job.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(super) struct DetailsBody {
     #[serde(flatten)]
     summary: SummaryBody,
@@ -58,6 +59,7 @@ pub(super) struct DetailsBody {
 
 /// One run of a job.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Execution)]
 struct ExecutionBody {
     attempt: i32,
     worker: Uuid,
@@ -74,6 +76,7 @@ struct ExecutionBody {
 
 /// The other end of a dependency.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Relative)]
 struct RelativeBody {
     job_id: Uuid,
     /// Null for a parent that was pruned.
@@ -85,7 +88,8 @@ struct RelativeBody {
 
 /// Show a job with its executions and dependencies
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}", tag = "jobs",
+    get, operation_id = "show_job",
+    path = "/v1/jobs/{id}", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job"), ShowParams),
     responses(
         (status = 200, description = "The job", body = DetailsBody),

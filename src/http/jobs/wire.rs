@@ -16,6 +16,7 @@ use crate::model::{NewJob, OnParentFailure, Parent, RawJson};
 /// default.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewJob)]
 pub(in crate::http) struct JobBody {
     /// What is to be done; handlers go by it.
     #[schema(min_length = 1, max_length = 128)]
@@ -55,6 +56,7 @@ pub(in crate::http) struct JobBody {
 
 /// What became of one job of a call.
 #[derive(Serialize, ToSchema)]
+#[schema(as = EnqueuedJob)]
 pub(in crate::http) struct EnqueuedBody {
     /// As it was given.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]

@@ -2,9 +2,11 @@
 
 mod db;
 mod http;
+mod service;
 pub(crate) mod sql;
 mod wait;
 
 pub(crate) use db::Db;
 pub(crate) use http::{Answer, Api};
+pub(crate) use service::{Service, rowlock};
 pub(crate) use wait::{blocked_on_lock, wait_until};

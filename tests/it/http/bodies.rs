@@ -165,6 +165,16 @@ async fn the_limits_of_a_call_are_the_databases() {
     let worker = uuid::Uuid::new_v4();
     let acquire = json!({"worker": worker, "queues": queues});
     api.post("/v1/acquire", acquire).await.problem(413, "RL413");
+    let execution = json!({"job_id": worker, "attempt": 1, "token": worker});
+    let executions = vec![execution; 10_001];
+    let body = json!({"worker": worker, "executions": executions});
+    for verb in ["complete", "fail", "release"] {
+        let answer = api.post(&format!("/v1/executions/{verb}"), &body).await;
+        answer.problem(413, "RL413");
+    }
+    let beat = json!({"executions": executions});
+    let beat = api.post(&format!("/v1/workers/{worker}/heartbeat"), beat).await;
+    beat.problem(413, "RL413");
     api.stop().await;
     db.finish().await;
 }
@@ -217,6 +227,20 @@ async fn with_a_token_only_the_open_routes_are_open() {
     for path in ["/healthz", "/readyz", "/openapi.json"] {
         api.get(path).await.json(200);
     }
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    for from in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
+        let answer = api.send("POST", "/v1/queues/q/pause", &[from], "").await;
+        answer.problem(403, "cross_site");
+        api.send("GET", "/v1/queues", &[from], "").await.json(200);
+    }
+    assert_eq!(api.get("/v1/queues").await.json(200)["queues"], json!([]));
     api.stop().await;
     db.finish().await;
 }

@@ -1,5 +1,6 @@
 //! The service itself: probes, metrics, the description, and a database that is away.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -63,6 +64,7 @@ async fn readiness_names_the_schema_the_listener_and_the_stop() {
     db.finish().await;
 }
 
+/// The recorder is the process's own: nextest gives each test a process.
 #[tokio::test]
 async fn metrics_count_what_was_done() {
     let db = Db::new().await;
@@ -114,7 +116,7 @@ async fn the_description_is_ours_and_knows_every_word() {
     assert_eq!(description["info"]["title"], "Rowlock");
     assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
     let schemas = description["components"]["schemas"].as_object().expect("schemas");
-    let job = &schemas["JobBody"]["properties"];
+    let job = &schemas["NewJob"]["properties"];
     for key in [
         "kind",
         "args",
@@ -131,8 +133,21 @@ async fn the_description_is_ours_and_knows_every_word() {
     ] {
         assert!(job[key].is_object(), "{key}: {job}");
     }
-    assert_eq!(schemas["JobBody"]["required"], json!(["kind"]));
+    assert_eq!(schemas["NewJob"]["required"], json!(["kind"]));
     assert_eq!(job["on_parent_failure"]["enum"], json!(["cancel", "continue", "hold"]));
+    let items = description["paths"].as_object().expect("paths").values();
+    let operations: Vec<_> =
+        items.flat_map(|item| item.as_object().expect("methods").values()).collect();
+    let names: BTreeSet<_> =
+        operations.iter().map(|operation| operation["operationId"].to_string()).collect();
+    assert_eq!(names.len(), operations.len(), "{names:?}");
+    for operation in &operations {
+        let responses = operation["responses"].as_object().expect("responses");
+        assert!(responses.contains_key("default"), "{operation}");
+        for (_, refusal) in responses.iter().filter(|(status, _)| status.starts_with('4')) {
+            assert!(refusal["content"]["application/problem+json"].is_object(), "{operation}");
+        }
+    }
     // Every reference leads somewhere.
     let text = description.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {

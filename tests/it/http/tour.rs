@@ -9,7 +9,7 @@ use crate::harness::{Api, Db};
 
 /// `METHOD path` of every route in the description.
 fn described() -> BTreeSet<String> {
-    let json = serde_json::to_value(rowlock::http::openapi()).expect("JSON");
+    let json = serde_json::to_value(rowlock::http::description()).expect("JSON");
     let paths = json["paths"].as_object().expect("paths");
     let of_path = |(path, item): (&String, &serde_json::Value)| {
         let methods = item.as_object().expect("methods").keys();
@@ -29,6 +29,14 @@ fn template(routes: &BTreeSet<String>, method: &str, path: &str) -> Option<Strin
     };
     // A literal route comes before one with a variable at the same place.
     routes.iter().filter(fits).min_by_key(|route| route.matches('{').count()).cloned()
+}
+
+#[test]
+fn the_page_lists_every_described_route() {
+    let page = include_str!("../../../docs/HTTP.md");
+    let missing = |route: &String| !page.contains(&format!("\n| `{route}` |"));
+    let missing: Vec<_> = described().into_iter().filter(missing).collect();
+    assert!(missing.is_empty(), "docs/HTTP.md does not list {missing:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Coming down, and what was lost on the way.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +122,64 @@ async fn finishes_are_told_again_when_the_connections_come_back() {
         assert_eq!(ended(&client, id, 1).await.0, "completed");
     }
     running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_job_that_others_hold_keeps_no_other_from_being_finished() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let mut holder = db.connect().await;
+    let gate = Arc::new(Notify::new());
+    let running = start(gated(worker(&db), &gate).queue("default", 4));
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(enqueue(&client, job("gated")).await);
+    }
+    for id in &ids {
+        reaches(&client, *id, "running").await;
+    }
+    let held = ids.remove(1);
+    let transaction = holder.transaction().await.expect("begin");
+    let hold = "select from rowlock.jobs where id = $1 for no key update";
+    transaction.query_one(hold, &[&held]).await.expect("hold");
+    gate.notify_waiters();
+    for id in ids {
+        reaches(&client, id, "completed").await;
+    }
+    assert_eq!(state(&client, held).await, "running");
+    transaction.rollback().await.expect("rollback");
+    reaches(&client, held, "completed").await;
+    running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn many_jobs_run_once_each_on_two_workers() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let runs = Arc::new(std::sync::Mutex::new(HashMap::new()));
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let runs = runs.clone();
+        let count = move |job: Job| {
+            *runs.lock().expect("no panic").entry(job.id()).or_insert(0) += 1;
+            async { Answer::Ok(Outcome::Complete) }
+        };
+        workers.push(start(worker(&db).queue("default", 20).prefetch(20).on("quick", count)));
+    }
+    let jobs = vec![job("quick"); 2000];
+    let answers = rowlock::Client::default().enqueue(&client, &jobs).await.expect("enqueue");
+    let done = "select count(*) from rowlock.jobs where state = 'completed' and attempt = 1";
+    wait_until("all are completed", DEADLINE, || async {
+        client.query_one(done, &[]).await.expect("query").get::<_, i64>(0) == 2000
+    })
+    .await;
+    for running in workers {
+        running.stop().await;
+    }
+    let runs = runs.lock().expect("no panic").clone();
+    assert!(answers.iter().all(|answer| runs.get(&answer.job_id) == Some(&1)));
     db.finish().await;
 }
 
