@@ -41,7 +41,10 @@ return case
     when pg_column_size(value) > 8 * max_bytes then 'size'
     -- Numbers first: measuring the text of [1e131071, ...] or [0e-16383, ...] would take seconds.
     when value @? 'strict $.** ? (@ >= 1e1000 || @ <= -1e1000)' then 'number'
-    when value @? 'strict $.** ? (@ > -1e-200 && @ < 1e-200)' and long_number(value) is not null then 'number'
+    -- Not by long_number: called from here it would be planned for each value, and zeros are common.
+    when value @? 'strict $.** ? (@ > -1e-200 && @ < 1e-200)' and exists (
+        select from jsonb_path_query(value, 'strict $.** ? (@ > -1e-200 && @ < 1e-200)') as n
+        where scale(n::numeric) > limit_of('json_digits')) then 'number'
     when octet_length(value::text) > max_bytes then 'size'
     when octet_length(value::text) >= 130
         and value @? 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")' then 'depth'

@@ -137,6 +137,38 @@ async fn the_later_of_two_last_parents_releases_the_child() {
 }
 
 #[tokio::test]
+async fn a_parent_that_completes_while_the_other_is_discarded() {
+    let db = Db::new().await;
+    let (first, second) = (db.connect().await, db.connect().await);
+    let observer = db.connect().await;
+    for (policy, expected) in [("continue", "ready"), ("cancel", "cancelled"), ("hold", "blocked")]
+    {
+        for discard_first in [true, false] {
+            let call = json!([{"kind": "p", "ref": "1"}, {"kind": "p", "ref": "2"},
+                {"kind": "c", "queue": "children", "depends_on": ["1", "2"],
+                    "on_parent_failure": policy}]);
+            let child = enqueue_many(&first, &call).await[2].job_id;
+            let executions = acquire(&first, Uuid::new_v4(), 2).await;
+            let complete = finishing("complete", &executions[..1], "");
+            let discard = finishing("fail", &executions[1..], ", discard => '{true}'");
+            let (one, two) = if discard_first { (discard, complete) } else { (complete, discard) };
+            run(&first, &format!("begin; {one}")).await;
+            // A child that was cancelled is nobody's counter any more, but nobody knows before the end.
+            let waiter = pid(&second).await;
+            let ending = async {
+                blocked_on_lock(&observer, waiter).await;
+                run(&first, "commit").await;
+            };
+            tokio::join!(run(&second, &two), ending);
+            let reached = state(&first, child).await;
+            assert_eq!(reached, expected, "{policy}, discarded first: {discard_first}");
+            run(&first, &format!("select cancel('{{{child}}}')")).await;
+        }
+    }
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn no_child_is_stranded_in_1000_rounds() {
     const ROUNDS: usize = 1000;
     const PARENTS: usize = 3;

@@ -154,16 +154,30 @@ async fn sixteen_connections_on_one_graph_neither_deadlock_nor_strand() {
         };
         hunters.push(tokio::spawn(hunter.hunt(Arc::clone(&together))));
     }
+    let watched = watch_invariants(db.connect().await).await;
     let (mut done, mut refused) = (0, 0);
     for hunter in hunters {
         let (more, less) = hunter.await.expect("a hunter ends well");
         done += more;
         refused += less;
     }
-    println!("{done} calls, {refused} refused for now");
+    println!("{done} calls, {refused} refused for now, {watched} looks at the invariants");
     assert!(10 * refused < done, "{refused} of {done} calls were refused for now");
     drain_all(&client).await;
     db.finish().await;
+}
+
+/// The invariants hold at any moment, not only in the end.
+async fn watch_invariants(client: Client) -> usize {
+    let started = Instant::now();
+    let mut looks = 0;
+    while started.elapsed() < FOR {
+        let sql = "select v::text from verify() v where violations > 0";
+        let violations: Vec<String> = column(&client, sql).await;
+        assert!(violations.is_empty(), "under load: {violations:#?}");
+        looks += 1;
+    }
+    looks
 }
 
 /// Whatever is left completes: links, released children, and those that were held.
