@@ -58,7 +58,7 @@ create table jobs (
     constraint jobs_finished_iff_terminal check
         ((finished_at is not null) = (state in ('completed', 'cancelled', 'discarded'))),
     constraint jobs_seq_iff_ready check ((seq is not null) = (state = 'ready'))
-) with (fillfactor = 60, toast_tuple_target = 512);
+) with (fillfactor = 50, toast_tuple_target = 512);
 comment on table jobs is 'One row a job, from enqueue to prune.';
 comment on column jobs.id is 'UUIDv7, made here or by the caller.';
 comment on column jobs.state is 'blocked, scheduled, ready, running, completed, cancelled or discarded.';

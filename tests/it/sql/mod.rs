@@ -19,6 +19,7 @@ mod leases;
 mod lifecycle;
 mod links;
 mod operators;
+mod plan_shapes;
 mod plans;
 mod prune;
 mod refusals;
