@@ -6,7 +6,6 @@ mod service;
 pub(crate) mod sql;
 mod wait;
 
-pub(crate) use db::Db;
 pub(crate) use db::{Db, cluster_url};
 pub(crate) use http::{Answer, Api};
 pub(crate) use service::{Service, rowlock};
