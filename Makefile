@@ -31,7 +31,7 @@ run: setup ## The demo pipeline (ONCE=1: until it is done; INPUT=path)
 	@$(TARGET)/release/examples/pipeline $(if $(ONCE),--once) $(if $(INPUT),--input "$(INPUT)")
 
 test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name: some)
-	cargo build
+	cargo build --bins --examples
 	@tools/with-postgres.sh $(TARGET)/debug/rowlock "$(PG)" -- tools/test.sh $(T)
 
 bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
