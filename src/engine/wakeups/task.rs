@@ -107,7 +107,7 @@ impl Task {
     async fn change(&mut self, watch: Vec<String>, unwatch: Vec<String>) -> Result<(), Error> {
         if !unwatch.is_empty() {
             self.listener.unwatch(unwatch.clone()).await?;
-            self.shared.lock().unwatched(&unwatch);
+            self.shared.change(|state| state.unwatched(&unwatch));
         }
         let watch = self.without_paused(watch).await;
         if !watch.is_empty() {

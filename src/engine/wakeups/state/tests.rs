@@ -195,3 +195,19 @@ fn names_that_are_none_are_not_watched() {
     }
     assert_eq!(bench.watch(), [""; 0]);
 }
+
+#[test]
+fn who_comes_while_a_queue_is_being_left_has_it_watched_again() {
+    let mut bench = Bench::new(1);
+    bench.state.found(1, false, bench.now);
+    bench.now += Duration::from_secs(1);
+    let unwatch = bench.state.plan(bench.now).unwatch;
+    assert_eq!(unwatch, ["q"]);
+    let late = bench.register("q", None);
+    bench.found_nothing(late);
+    bench.state.take_concern();
+    bench.state.unwatched(&unwatch);
+    assert!(bench.state.take_concern(), "the task has to plan again");
+    assert_eq!(bench.watch(), ["q"]);
+    assert_eq!(bench.turn(late), Turn::Look);
+}

@@ -89,6 +89,8 @@ impl State {
         for name in names {
             if let Some(queue) = self.queues.get_mut(name) {
                 queue.watched = None;
+                // Who came while this was under way took the queue for watched.
+                self.concern |= !queue.sleepers.is_empty();
             }
         }
     }
