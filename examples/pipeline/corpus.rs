@@ -1,5 +1,7 @@
 //! The documents: text files below a folder.
 
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -8,6 +10,16 @@ use anyhow::{Context, ensure};
 const DEPTH: usize = 4;
 /// Documents of one run: an enqueue takes 10,000 jobs.
 const MOST_DOCUMENTS: usize = 5_000;
+
+/// What is below a folder.
+pub(crate) struct Corpus {
+    /// Those to be read, in the order of their paths.
+    pub(crate) documents: Vec<PathBuf>,
+    /// Those that cannot be opened, and why.
+    pub(crate) unreadable: Vec<(PathBuf, io::Error)>,
+    /// How many are more than one run takes.
+    pub(crate) left_out: usize,
+}
 
 /// Where Cargo unpacks the sources of our own dependencies: every machine that builds has some.
 pub(crate) fn default_input() -> anyhow::Result<PathBuf> {
@@ -18,21 +30,41 @@ pub(crate) fn default_input() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The documents below the folder, in the order of their paths: READMEs if there are any, else
-/// every `.md` and `.txt` file.
-pub(crate) fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The documents below the folder: READMEs if there are any, else every `.md` and `.txt` file.
+pub(crate) fn list(folder: &Path) -> anyhow::Result<Corpus> {
     let mut files = Vec::new();
     collect(folder, DEPTH, &mut files).with_context(|| format!("read {}", folder.display()))?;
     let readmes: Vec<PathBuf> = files.iter().filter(|path| is_readme(path)).cloned().collect();
-    let mut documents = if readmes.is_empty() { files } else { readmes };
-    documents.sort();
-    documents.truncate(MOST_DOCUMENTS);
-    ensure!(!documents.is_empty(), "there is no .md or .txt file below {}", folder.display());
-    Ok(documents)
+    let mut found = if readmes.is_empty() { files } else { readmes };
+    found.sort();
+    let (mut documents, mut unreadable) = (Vec::new(), Vec::new());
+    let mut rest = found.into_iter();
+    while documents.len() < MOST_DOCUMENTS
+        && let Some(path) = rest.next()
+    {
+        match open(&path) {
+            Ok(()) => documents.push(path),
+            Err(error) => unreadable.push((path, error)),
+        }
+    }
+    ensure!(
+        !documents.is_empty(),
+        "there is no .md or .txt file below {} that can be read",
+        folder.display()
+    );
+    Ok(Corpus { documents, unreadable, left_out: rest.len() })
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
+/// Opens it to see whether that works; a pipe would wait for a writer.
+fn open(path: &Path) -> io::Result<()> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    File::open(path).map(drop)
+}
+
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
             // A folder that is closed to us is not worth the whole run.

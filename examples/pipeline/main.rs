@@ -64,11 +64,13 @@ enum Command {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let ended = match &args.command {
-        Some(Command::Worker { database_url }) => work::run(database_url, args.pace).await,
+        Some(Command::Worker { database_url }) => {
+            work::run(database_url, args.pace).await.map(|()| ExitCode::SUCCESS)
+        }
         None => pipeline(args).await,
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("pipeline: {error:#}");
             ExitCode::FAILURE
@@ -76,7 +78,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn pipeline(args: Args) -> anyhow::Result<()> {
+/// What a shell says of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+async fn pipeline(args: Args) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let input = args.input.map_or_else(corpus::default_input, Ok)?;
@@ -84,10 +89,12 @@ async fn pipeline(args: Args) -> anyhow::Result<()> {
     let service = service::Service::start(args.port).await?;
     let workers = workers::Workers::start(&service.database_url, args.workers, args.pace)?;
     let result = tokio::select! {
-        result = run::run(&service, &workers, &input) => result,
-        () = shutdown.stopping() => Ok(()),
+        // First: a Ctrl-C reaches the service too, and the run fails with it.
+        biased;
+        () = shutdown.stopping() => Ok(ExitCode::from(INTERRUPTED)),
+        result = run::run(&service, &workers, &input) => result.map(|()| ExitCode::SUCCESS),
     };
-    if result.is_ok() && args.once {
+    if result.is_ok() && !shutdown.is_stopping() && args.once {
         println!("\nThe service ends with this run; `{}` brings it back.", service.command_line());
     } else if result.is_ok() && !shutdown.is_stopping() {
         println!("\nServing until Ctrl-C.");

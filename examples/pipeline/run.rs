@@ -1,5 +1,6 @@
 //! One run: enqueue the first job, watch, print the result and where to look.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use crate::service::Service;
 use crate::tables::{self, Relation};
-use crate::work::{QUEUE, Run};
+use crate::work::{ATTEMPTS, QUEUE, Run};
 use crate::workers::Workers;
 
 const GLANCE: Duration = Duration::from_millis(100);
@@ -26,7 +27,7 @@ pub(crate) async fn run(service: &Service, workers: &Workers, input: &Path) -> a
     let run = Uuid::now_v7();
     let args = Run { run, input: input.to_owned() };
     let began = Instant::now();
-    let list = NewJob::new("list", &args)?.queue(QUEUE).priority(2);
+    let list = NewJob::new("list", &args)?.queue(QUEUE).priority(2).max_attempts(ATTEMPTS);
     let list = Rowlock::default().enqueue_one(&client, list).await?.job_id;
     println!("Reading {} with workers {:?}.", input.display(), workers.pids());
     let report_job = tokio::select! {
@@ -46,10 +47,15 @@ async fn watch(client: &Client, run: Uuid, list: Uuid) -> anyhow::Result<Uuid> {
                  from pipeline_runs r left join pipeline_reports p on p.run = r.run
                  where r.run = $1";
     let mut progress = None;
+    let mut failures = Failures { run, list, shown: HashSet::new() };
     loop {
         let row = client.query_opt(query, &[&run]).await?;
+        let last = row.as_ref().map_or(list, |row| row.get(1));
+        let checked = check(client, last).await;
+        // What failed on the way there is said first.
+        failures.show(client, progress.as_ref()).await?;
+        checked?;
         let Some(row) = row else {
-            check(client, list).await?;
             tokio::time::sleep(GLANCE).await;
             continue;
         };
@@ -62,8 +68,39 @@ async fn watch(client: &Client, run: Uuid, list: Uuid) -> anyhow::Result<Uuid> {
             progress.end();
             return Ok(report_job);
         }
-        check(client, report_job).await?;
         tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Says once of each execution of a run that failed, which and why.
+struct Failures {
+    run: Uuid,
+    list: Uuid,
+    shown: HashSet<(Uuid, i32)>,
+}
+
+impl Failures {
+    async fn show(&mut self, client: &Client, progress: Option<&Progress>) -> anyhow::Result<()> {
+        // The run's jobs have ids from the first one's on: no look at older executions.
+        let query = "select e.job_id, e.attempt, j.kind, coalesce(e.error, e.outcome), j.state
+                     from rowlock.executions e join rowlock.jobs j on j.id = e.job_id
+                     where e.job_id >= $1 and e.outcome in ('failed', 'timed_out')
+                     and j.queue = $2 and j.args ->> 'run' = $3 order by e.finished_at";
+        let run = self.run.to_string();
+        for row in client.query(query, &[&self.list, &QUEUE, &run]).await? {
+            let (job, attempt): (Uuid, i32) = (row.get(0), row.get(1));
+            if self.shown.insert((job, attempt)) {
+                let (kind, error): (String, String) = (row.get(2), row.get(3));
+                let state: String = row.get(4);
+                let line =
+                    format!("{kind} {job} failed ({attempt} of {ATTEMPTS}): {error}; {state}");
+                match progress.and_then(|progress| progress.bar.as_ref()) {
+                    Some(bar) => bar.suspend(|| eprintln!("{line}")),
+                    None => eprintln!("{line}"),
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -105,7 +142,8 @@ impl Progress {
 
     fn end(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish();
+            // Stays where it is: documents that failed are missing.
+            bar.abandon();
         }
     }
 }
@@ -114,7 +152,9 @@ async fn print_result(client: &Client, run: Uuid, seconds: f64) -> anyhow::Resul
     let query = "select (select count(*) from pipeline_documents where run = $1),
                  (select count(distinct (sort, entity)) from pipeline_entities where run = $1),
                  (select count(*) from pipeline_relations where run = $1),
-                 (select report -> 'strongest' from pipeline_reports where run = $1)";
+                 (select report -> 'strongest' from pipeline_reports where run = $1),
+                 (select (report ->> 'failed_documents')::bigint
+                  from pipeline_reports where run = $1)";
     let row = client.query_one(query, &[&run]).await?;
     let (documents, entities, relations): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let strongest: Vec<Relation> = serde_json::from_value(row.get(3))?;
@@ -125,6 +165,10 @@ async fn print_result(client: &Client, run: Uuid, seconds: f64) -> anyhow::Resul
     println!("{:>8}  {:>9}", "strength", "documents");
     for Relation { first, second, documents, strength } in strongest {
         println!("{strength:>8.1}  {documents:>9}  {first} - {second}");
+    }
+    let failed: i64 = row.get(4);
+    if 0 < failed {
+        println!("\n{failed} documents failed and are missing from this; why is said above.");
     }
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! `rowlock serve` as a child process, on a Postgres of its own unless `DATABASE_URL` names one.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rowlock::embedded::{self, DATABASE, Status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -33,18 +32,18 @@ impl Service {
     /// Starts it, and waits until it is ready.
     pub(crate) async fn start(wanted: u16) -> anyhow::Result<Self> {
         let program = find_program()?;
-        let port = free_port(wanted)?;
-        if port != wanted {
-            println!("Port {wanted} is taken; using {port}.");
-        }
         let given = std::env::var("DATABASE_URL").ok().filter(|url| !url.trim().is_empty());
         let mut child = Command::new(&program)
-            .args(["serve", "--log", "warn", "--listen", &format!("127.0.0.1:{port}")])
-            // It says where it listens, and so do we.
-            .stdout(Stdio::null())
+            .args(["serve", "--log", "warn", "--port-fallback"])
+            .args(["--listen", &format!("127.0.0.1:{wanted}")])
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
+        let port = port_of(&mut child).await?;
+        if port != wanted {
+            println!("Port {wanted} is taken; using {port}.");
+        }
         wait_until_ready(&mut child, port).await?;
         let embedded = given.is_none();
         let database_url = match given {
@@ -80,15 +79,19 @@ fn find_program() -> anyhow::Result<PathBuf> {
     found.context("there is no `rowlock` beside this program or on the PATH: run `cargo build`")
 }
 
-fn free_port(wanted: u16) -> anyhow::Result<u16> {
-    for port in wanted..=wanted.saturating_add(100) {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(_) => return Ok(port),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
-            Err(error) => return Err(error).with_context(|| format!("listen on port {port}")),
-        }
-    }
-    bail!("ports {wanted} to {} are all taken", wanted.saturating_add(100))
+/// The port that it says it listens on.
+async fn port_of(child: &mut Child) -> anyhow::Result<u16> {
+    let stdout = child.stdout.take().context("standard output is piped")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let line = tokio::time::timeout(START_PATIENCE, lines.next_line()).await;
+    let line = line.with_context(|| {
+        format!("rowlock serve does not listen after {} s", START_PATIENCE.as_secs())
+    })??;
+    let Some(line) = line else {
+        bail!("rowlock serve has ended: {}", child.wait().await?);
+    };
+    let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
+    port.with_context(|| format!("rowlock serve said {line:?} instead of where it listens"))
 }
 
 async fn wait_until_ready(child: &mut Child, port: u16) -> anyhow::Result<()> {

@@ -127,6 +127,17 @@ pub(crate) async fn strongest(
     Ok(rows.iter().map(relation).collect())
 }
 
+/// How many documents of a run were given up; for when all have ended.
+pub(crate) async fn failed_documents(
+    transaction: &Transaction<'_>,
+    run: Uuid,
+) -> Result<i64, tokio_postgres::Error> {
+    let query =
+        "select r.documents - (select count(*) from pipeline_documents d where d.run = r.run)
+                 from pipeline_runs r where r.run = $1";
+    transaction.query_one(query, &[&run]).await.map(|row| row.get(0))
+}
+
 /// Keeps the report.
 pub(crate) async fn write_report(
     transaction: &Transaction<'_>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rowlock::config::Settings;
+use rowlock::model::OnParentFailure;
 use rowlock::shutdown::Shutdown;
 use rowlock::{Client as Rowlock, Job, NewJob, Outcome, Worker, telemetry};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,10 @@ pub(crate) const QUEUE: &str = "pipeline";
 const LEASE: Duration = Duration::from_secs(5);
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 const MOST_REPORTED: i64 = 15;
+/// What fails three times does not mend itself while somebody watches.
+pub(crate) const ATTEMPTS: i32 = 3;
+/// Unreadable documents that are named.
+const MOST_NAMED: usize = 10;
 
 /// Args of `list`, `relate` and `report`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,18 +69,26 @@ pub(crate) async fn run(database_url: &str, pace: Duration) -> anyhow::Result<()
 /// Enqueues the graph: all of it and this job's completion, or nothing.
 async fn list(job: Job, url: String) -> anyhow::Result<Outcome> {
     let args: Run = job.args()?;
-    let documents = corpus::list(&args.input)?;
-    let mut relate = NewJob::new("relate", &args)?.queue(QUEUE).reference("relate");
+    let corpus = corpus::list(&args.input)?;
+    say_what_is_missing(&corpus);
+    let documents = &corpus.documents;
+    // A document that fails is missing from the result, no more.
+    let mut relate = NewJob::new("relate", &args)?
+        .queue(QUEUE)
+        .reference("relate")
+        .max_attempts(ATTEMPTS)
+        .on_parent_failure(OnParentFailure::Continue);
     let mut jobs = Vec::with_capacity(documents.len() + 2);
     for (n, path) in documents.iter().enumerate() {
         let document = Document { run: args.run, path: path.clone() };
         let name = format!("document {n}");
         relate = relate.depends_on(name.as_str());
         let extract = NewJob::new("extract", &document)?.queue(QUEUE).reference(name);
-        jobs.push(extract.timeout(DOCUMENT_TIMEOUT));
+        jobs.push(extract.timeout(DOCUMENT_TIMEOUT).max_attempts(ATTEMPTS));
     }
     jobs.push(relate);
-    jobs.push(NewJob::new("report", &args)?.queue(QUEUE).depends_on("relate"));
+    let report = NewJob::new("report", &args)?.queue(QUEUE).max_attempts(ATTEMPTS);
+    jobs.push(report.depends_on("relate"));
 
     let mut client = tables::connect(&url).await?;
     let transaction = client.transaction().await?;
@@ -83,7 +96,22 @@ async fn list(job: Job, url: String) -> anyhow::Result<Outcome> {
     let report_job = answers.last().context("every job is answered")?.job_id;
     let input = args.input.to_string_lossy();
     tables::begin_run(&transaction, args.run, &input, documents.len(), report_job).await?;
-    complete(&job, transaction, &json!({"documents": documents.len()})).await
+    let result = json!({"documents": documents.len(), "unreadable": corpus.unreadable.len(),
+                        "left_out": corpus.left_out});
+    complete(&job, transaction, &result).await
+}
+
+fn say_what_is_missing(corpus: &corpus::Corpus) {
+    for (path, error) in corpus.unreadable.iter().take(MOST_NAMED) {
+        eprintln!("skipped, since it cannot be read: {} ({error})", path.display());
+    }
+    if MOST_NAMED < corpus.unreadable.len() {
+        eprintln!("skipped as well: {} more", corpus.unreadable.len() - MOST_NAMED);
+    }
+    if 0 < corpus.left_out {
+        let read = corpus.documents.len();
+        eprintln!("{} documents are left out: one run reads {read}", corpus.left_out);
+    }
 }
 
 /// Runs on a thread of its own: it computes.
@@ -114,7 +142,8 @@ async fn report(job: Job, url: String) -> anyhow::Result<Outcome> {
     let mut client = tables::connect(&url).await?;
     let transaction = client.transaction().await?;
     let strongest = tables::strongest(&transaction, args.run, MOST_REPORTED).await?;
-    let report = json!({ "strongest": strongest });
+    let failed = tables::failed_documents(&transaction, args.run).await?;
+    let report = json!({ "strongest": strongest, "failed_documents": failed });
     tables::write_report(&transaction, args.run, &report).await?;
     complete(&job, transaction, &report).await
 }

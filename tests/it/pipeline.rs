@@ -97,3 +97,30 @@ async fn a_worker_killed_half_way_changes_nothing_in_the_result() {
     std::fs::remove_dir_all(&folder).expect("the folder is ours");
     db.finish().await;
 }
+
+#[tokio::test]
+async fn documents_that_cannot_be_read_are_missing_and_stop_nothing() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    client.batch_execute("set search_path = public").await.expect("set");
+    let folder = std::env::temp_dir().join(format!("rowlock-corpus-{}", Uuid::new_v4()));
+    std::fs::create_dir(&folder).expect("the folder is new");
+    write_corpus(&folder);
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, folder.join(name)).expect("the folder is ours");
+    };
+    link("/nonexistent", "dangling.md");
+    // It can be opened, and reading it fails, for root too.
+    link("/proc/self/mem", "unreadable.md");
+    let found = relations(&db, &client, &folder, false).await;
+    assert!(found.contains("Ada Lovelace"), "{found}");
+    let query = "select report ->> 'failed_documents' from pipeline_reports";
+    let failed: String = client.query_one(query, &[]).await.expect("one report").get(0);
+    assert_eq!(failed, "1");
+    let query = "select e.result ->> 'unreadable' from rowlock.executions e
+                 join rowlock.jobs j on j.id = e.job_id where j.kind = 'list'";
+    let skipped: String = client.query_one(query, &[]).await.expect("one list").get(0);
+    assert_eq!(skipped, "1");
+    std::fs::remove_dir_all(&folder).expect("the folder is ours");
+    db.finish().await;
+}
