@@ -253,3 +253,46 @@ fn every_page_has_one_title() {
     }
     no_faults(&faults);
 }
+
+/// `rowlock_...` as it begins a literal, without labels and without a histogram's series.
+fn metric_name(literal: &str) -> Option<&str> {
+    let end = literal.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(literal.len());
+    let name = literal[..end].trim_end_matches("_bucket");
+    name.starts_with("rowlock_").then_some(name)
+}
+
+#[test]
+fn every_metric_is_on_the_page_and_described() {
+    const MACROS: [&str; 4] = ["counter!(", "gauge!(", "histogram!(", "fn gauge("];
+    let sources = files(&["src"], "rs");
+    let exporting = |file: &&File| MACROS.iter().any(|start| file.text.contains(start));
+    let described = |name: &str| {
+        let places = ["src/http/metrics.rs", "src/http/scrape.rs"];
+        sources
+            .iter()
+            .filter(|file| places.contains(&file.path.as_str()))
+            .any(|file| file.literals.iter().any(|(_, literal)| literal == name))
+    };
+    let pages = files(&["docs"], "md");
+    let page = pages.iter().find(|page| page.path == "docs/HTTP.md").expect("it is there");
+    let words = page.text.split('`').skip(1).step_by(2);
+    let listed: Vec<&str> = words.filter_map(metric_name).collect();
+    let (mut faults, mut exported) = (Vec::new(), Vec::new());
+    for file in sources.iter().filter(exporting) {
+        for (line, literal) in &file.literals {
+            let Some(name) = metric_name(literal) else { continue };
+            exported.push(name);
+            if !listed.contains(&name) {
+                faults.push(format!("{}:{line}: {name} is not in {}", file.path, page.path));
+            }
+            if !described(name) {
+                faults.push(format!("{}:{line}: {name} is not described", file.path));
+            }
+        }
+    }
+    for name in listed.iter().filter(|name| !exported.contains(name)) {
+        faults.push(format!("{}: nothing exports {name}", page.path));
+    }
+    assert!(!exported.is_empty(), "the metrics are found");
+    no_faults(&faults);
+}

@@ -3,7 +3,7 @@
 //! The queues' figures are text of our own and no gauges of the recorder, which would go on showing
 //! a queue that is empty. They are kept for some seconds, so that many scrapes cost one read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,8 @@ type Labels = Vec<(&'static str, String)>;
 type Jobs = BTreeMap<(String, &'static str, i32), f64>;
 
 fn write(queues: &[QueueFigures], stats: &Stats) -> String {
-    let known = known(queues);
-    let label = |name: &str| if known.contains(&name) { name.to_owned() } else { OTHER.to_owned() };
+    let known = known(queues, stats);
+    let label = |name: &str| if known.contains(name) { name.to_owned() } else { OTHER.to_owned() };
     let (mut jobs, mut oldest, mut paused) = (Jobs::new(), BTreeMap::new(), BTreeMap::new());
     for queue in queues {
         let name = label(&queue.name);
@@ -132,12 +132,22 @@ fn write_stats(stats: &Stats, label: &dyn Fn(&str) -> String) -> String {
     )
 }
 
-/// The queues with labels of their own: those with the most jobs.
-fn known(queues: &[QueueFigures]) -> Vec<&str> {
+/// The queues with labels of their own: those with the most jobs, then those that are empty now and
+/// have figures of the last hour.
+fn known<'a>(queues: &'a [QueueFigures], stats: &'a Stats) -> HashSet<&'a str> {
     let jobs = |queue: &QueueFigures| queue.depths.iter().map(|depth| depth.jobs).sum::<i64>();
     let mut ranked: Vec<&QueueFigures> = queues.iter().collect();
     ranked.sort_by_key(|queue| std::cmp::Reverse(jobs(queue)));
-    ranked.into_iter().take(MOST_QUEUES).map(|queue| queue.name.as_str()).collect()
+    let mut known = HashSet::new();
+    let names = ranked.into_iter().map(|queue| queue.name.as_str());
+    let names = names.chain(stats.outcomes.iter().map(|figures| figures.queue.as_str()));
+    let names = names.chain(stats.latencies.iter().filter_map(|figures| figures.queue.as_deref()));
+    for name in names {
+        if known.len() < MOST_QUEUES {
+            known.insert(name);
+        }
+    }
+    known
 }
 
 /// One gauge in the text format; nothing where it has no value.
@@ -164,7 +174,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Depth;
+    use crate::engine::{Depth, LatencyFigures, OutcomeFigures};
 
     fn queue(name: &str, jobs: i64) -> QueueFigures {
         let state = JobState::Ready;
@@ -186,6 +196,30 @@ mod tests {
         assert!(text.contains(line), "{text}");
         assert!(text.contains("rowlock_oldest_ready_seconds{queue=\"etl/a\"} 2.5\n"), "{text}");
         assert!(!text.contains("rowlock_recent_executions"), "{text}");
+    }
+
+    #[test]
+    fn a_drained_queue_keeps_its_name() {
+        let outcomes = vec![OutcomeFigures {
+            queue: "drained".to_owned(),
+            outcome: "completed".to_owned(),
+            executions: 7,
+            share: 1.0,
+            average_seconds: Some(0.1),
+        }];
+        let latencies = vec![LatencyFigures {
+            queue: Some("begun".to_owned()),
+            executions: 7,
+            average_seconds: Some(0.1),
+            p95_seconds: Some(0.25),
+            p99_seconds: None,
+        }];
+        let text = write(&[], &Stats { latencies, outcomes });
+        let line = "rowlock_recent_executions{queue=\"drained\",outcome=\"completed\"} 7\n";
+        assert!(text.contains(line), "{text}");
+        let line = "rowlock_acquire_latency_seconds{queue=\"begun\",quantile=\"0.95\"} 0.25\n";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains(OTHER), "{text}");
     }
 
     #[test]
