@@ -133,7 +133,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report in `target/bench/<name>.jsonl`, begun with the machine's own figures.
+    /// A report in `target/bench/<name>.jsonl`; the machine's own figures go to `machine.jsonl`
+    /// beside it.
     pub(crate) async fn begin(name: &str, columns: &[&str]) -> Report {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
         fs::create_dir_all(&folder).expect("target/bench can be made");
@@ -143,12 +144,11 @@ impl Report {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (one, ten) = (commits_per_second(1).await, commits_per_second(10).await);
         println!("{cores} cores, fsync on, one-row commits a second: {one:.0} (1), {ten:.0} (10)");
-        let mut report = Report { file, table };
-        report.line(&serde_json::json!({
-            "row": "machine", "unit": "commits/s", "cores": cores, "commits_1": one.round(),
-            "commits_10": ten.round(),
-        }));
-        report
+        let machine = serde_json::json!({
+            "bench": name, "cores": cores, "commits_1": one.round(), "commits_10": ten.round(),
+        });
+        fs::write(folder.join("machine.jsonl"), format!("{machine}\n")).expect("a file");
+        Report { file, table }
     }
 
     /// One JSON line.
