@@ -20,7 +20,6 @@ use crate::model::{
                        this page wants `Authorization: Bearer`. Times are RFC 3339, intervals \
                        strings such as `30 seconds` or `PT30S`; args and results come back digit \
                        for digit.",
-        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     components(schemas(Problem)),
     modifiers(&Bearer),
