@@ -21,7 +21,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("http", &["model", "config", "telemetry", "shutdown", "engine"]),
     ("maintenance", &["model", "config", "telemetry", "shutdown", "db", "store", "engine"]),
     ("worker", &["model", "config", "telemetry", "shutdown", "db", "store", "engine"]),
-    ("client", &["model", "config", "telemetry", "shutdown", "db", "store", "engine"]),
+    ("client", &["model", "config", "db", "store"]),
     ("embedded", &["model", "config", "telemetry", "shutdown", "db"]),
     (
         "server",

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::finisher::Finish;
 use super::ledger::Ledger;
-use super::outcome::Ending;
+use super::outcome::{Ending, Finish};
 use crate::db::{Connection, Error};
 use crate::model::{Execution, FinishVerdict};
 use crate::store::finish::{Completion, Failure, complete, fail, release};

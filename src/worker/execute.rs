@@ -3,24 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
 use super::core::Core;
 use super::handler::Answer;
 use super::job::Job;
 use super::outcome::Ending;
+use super::place::Place;
 use super::stop::{StopReason, StopSignal};
 use crate::config::units::show_duration;
 use crate::model::AcquiredJob;
 use crate::telemetry::field;
-
-/// What a running job takes up; free when the last clone is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    pub(super) _slot: OwnedSemaphorePermit,
-    pub(super) _room: OwnedSemaphorePermit,
-}
 
 /// Runs the job's handler to its end or to the end of the patience with it. `None` when there is
 /// nothing to tell the database, because the handler has done so itself.

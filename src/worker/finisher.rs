@@ -14,10 +14,10 @@ use tracing::{debug, warn};
 
 use super::batch::Batch;
 use super::core::Core;
-use super::outcome::Ending;
+use super::outcome::Finish;
 use super::pause::Pause;
 use crate::db::{Error, Recovery};
-use crate::model::{Execution, FinishVerdict};
+use crate::model::FinishVerdict;
 use crate::telemetry::field;
 
 /// The most that travels in one call; larger batches are slower again.
@@ -25,13 +25,6 @@ const MOST: usize = 500;
 /// How long an ended execution waits for others that run.
 const LINGER: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// An execution that has ended.
-#[derive(Debug)]
-pub(super) struct Finish {
-    pub(super) execution: Execution,
-    pub(super) ending: Ending,
-}
 
 /// Works until every sender is gone and everything has been answered or is lost.
 pub(super) async fn run(core: Arc<Core>, mut finishes: mpsc::Receiver<Finish>) {

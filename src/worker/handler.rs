@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::execute::Place;
 use super::job::Job;
 use super::outcome::Outcome;
+use super::place::Place;
 
 pub(super) type Answer = Result<Outcome, String>;
 type Future = Pin<Box<dyn std::future::Future<Output = Answer> + Send>>;

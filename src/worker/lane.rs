@@ -7,10 +7,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::core::Core;
-use super::execute::{Place, execute};
-use super::finisher::Finish;
-use super::outcome::Ending;
+use super::execute::execute;
+use super::outcome::{Ending, Finish};
 use super::pause::Pause;
+use super::place::Place;
 use super::stop::StopSignal;
 use crate::engine::Sleeper;
 use crate::model::AcquiredJob;

@@ -45,6 +45,7 @@ mod lane;
 mod ledger;
 mod outcome;
 mod pause;
+mod place;
 mod run;
 mod stop;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::RawJson;
+use crate::model::{Execution, RawJson};
 
 /// What a handler that did not fail wants to happen.
 #[derive(Clone, Debug)]
@@ -51,6 +51,13 @@ impl Ending {
     pub(super) fn failed(error: impl Into<String>) -> Self {
         Ending::Fail { error: error.into(), discard: false }
     }
+}
+
+/// An execution that has ended.
+#[derive(Debug)]
+pub(super) struct Finish {
+    pub(super) execution: Execution,
+    pub(super) ending: Ending,
 }
 
 impl From<Result<Outcome, String>> for Ending {

@@ -12,8 +12,9 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::core::Core;
-use super::finisher::{self, Finish};
+use super::finisher;
 use super::lane::Lane;
+use super::outcome::Finish;
 use super::pause::Pause;
 use super::stop::StopReason;
 use super::{Error, Worker, heart};
