@@ -35,6 +35,10 @@ enum Command {
     /// Bring the schema up, or print the SQL that would.
     Migrate(migrate::Args),
     /// Run a command for each job of some queues.
+    ///
+    /// The command gets the args as JSON on standard input, and ROWLOCK_JOB_ID, ROWLOCK_ATTEMPT,
+    /// ROWLOCK_KIND and ROWLOCK_QUEUE in its environment. The last line of its standard output
+    /// that is JSON is the result; exit code 0 completes the job.
     Work(work::Args),
     /// Enqueue a job and print its id.
     Enqueue(enqueue::Args),
@@ -65,5 +69,71 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Retry(args) => operate::retry(args).await,
         Command::Postgres(args) => postgres::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, CommandFactory};
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../docs/CONFIGURATION.md");
+
+    /// A line of the page's tables.
+    fn line(arg: &Arg) -> String {
+        let code = |text: Option<String>| text.map_or("none".to_owned(), |it| format!("`{it}`"));
+        let takes_value = arg.get_action().takes_values();
+        let default = arg.get_default_values().first().filter(|_| takes_value);
+        let default = default.map(|value| value.to_string_lossy().into_owned());
+        let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+        let flag = arg.get_long().map(|flag| format!("--{flag}"));
+        let help = arg.get_help().expect("every flag is explained").to_string();
+        let help = help.trim_end_matches('.');
+        format!("| {} | {} | {} | {help} |", code(variable), code(flag), code(default))
+    }
+
+    #[test]
+    fn the_page_on_configuration_has_every_setting_of_serve() {
+        let mut command = Cli::command();
+        command.build();
+        let serve = command.find_subcommand("serve").expect("it is there");
+        let flags = serve.get_arguments().filter(|arg| arg.get_id() != "help");
+        let own: Vec<String> = flags.map(line).collect();
+        let listed: Vec<&str> = PAGE
+            .lines()
+            .skip_while(|line| *line != "## The service")
+            .take_while(|line| *line != "## Elsewhere")
+            .filter(|line| line.starts_with("| `") || line.starts_with("| none"))
+            .collect();
+        assert_eq!(listed, own);
+    }
+
+    #[test]
+    fn the_page_on_configuration_has_the_variables_of_every_command() {
+        let mut command = Cli::command();
+        command.build();
+        let mut seen = 0;
+        for subcommand in command.get_subcommands() {
+            for arg in subcommand.get_arguments().filter(|arg| arg.get_env().is_some()) {
+                // The words may be others, variable, flag and default may not.
+                let line = line(arg);
+                let cells: String = line.split_inclusive(" | ").take(3).collect();
+                assert!(PAGE.contains(&cells), "{} takes {cells}", subcommand.get_name());
+                seen += 1;
+            }
+        }
+        assert!(10 < seen, "only {seen} variables were found");
+    }
+
+    #[test]
+    fn the_page_and_the_help_name_what_a_command_of_work_is_told() {
+        let mut command = Cli::command();
+        let work = command.find_subcommand_mut("work").expect("it is there");
+        let help = work.render_long_help().to_string();
+        for name in work::TOLD {
+            assert!(help.contains(name), "{name} is not in {help}");
+            assert!(PAGE.contains(&format!("| `{name}` |")), "{name} is not on the page");
+        }
     }
 }

@@ -94,8 +94,10 @@ impl Code {
                  were attached meanwhile. Call it in a transaction of that level."
             }
             Code::NotFound => {
-                "There is no job, parent or queue of that name. Finished jobs are pruned when their \
-                 retention has passed."
+                "HTTP's answer where there is no job of that id, or no longer: finished jobs are \
+                 pruned when their retention has passed. The SQL functions answer an unknown id \
+                 with a verdict (`unknown`, `stale`), and refuse a parent that does not exist with \
+                 `RL422`."
             }
             Code::Conflict => {
                 "The id, or the unique key, belongs to another job, and the content differs. The \

@@ -11,7 +11,7 @@ use rowlock::worker::{Job, Outcome};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-use super::tail;
+use super::{TOLD, tail};
 
 /// How long the pipes of a command that has ended are read: its own children may hold them open.
 const PIPES_PATIENCE: Duration = Duration::from_secs(1);
@@ -73,12 +73,11 @@ impl Program {
 
     fn spawn(&self, job: &Job) -> std::io::Result<Child> {
         let (program, arguments) = self.command.split_first().expect("clap requires a command");
+        let (id, attempt) = (job.id().to_string(), job.attempt().to_string());
+        let told = TOLD.into_iter().zip([&id, &attempt, job.kind(), job.queue()]);
         Command::new(program)
             .args(arguments)
-            .env("ROWLOCK_JOB_ID", job.id().to_string())
-            .env("ROWLOCK_ATTEMPT", job.attempt().to_string())
-            .env("ROWLOCK_KIND", job.kind())
-            .env("ROWLOCK_QUEUE", job.queue())
+            .envs(told)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

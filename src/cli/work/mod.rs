@@ -23,6 +23,10 @@ use rowlock::worker::{Job, Worker};
 use super::database::Database;
 use child::Program;
 
+/// What the environment of a command tells it, beside what `rowlock work` itself was given.
+pub(super) const TOLD: [&str; 4] =
+    ["ROWLOCK_JOB_ID", "ROWLOCK_ATTEMPT", "ROWLOCK_KIND", "ROWLOCK_QUEUE"];
+
 /// Arguments of `rowlock work`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -7,6 +7,7 @@ mod args;
 mod cascade;
 mod catalog;
 mod crash;
+mod docs;
 mod fan;
 mod finish;
 mod graph;
