@@ -22,7 +22,7 @@ use crate::model::{
                        for digit.",
     ),
     components(schemas(Problem)),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &NoLicence),
     security(("bearer" = [])),
     tags(
         (name = "jobs", description = "Enqueue, look at, cancel and retry jobs."),
@@ -40,6 +40,15 @@ impl Modify for Bearer {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Takes out the nameless licence that stands where the crate names none.
+pub(super) struct NoLicence;
+
+impl Modify for NoLicence {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        api.info.license = None;
     }
 }
 

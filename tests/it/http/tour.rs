@@ -32,6 +32,13 @@ fn template(routes: &BTreeSet<String>, method: &str, path: &str) -> Option<Strin
 }
 
 #[test]
+fn the_description_claims_no_licence() {
+    let json = serde_json::to_value(rowlock::http::description()).expect("JSON");
+    assert_eq!(json["info"]["title"], "Rowlock");
+    assert_eq!(json["info"].get("license"), None);
+}
+
+#[test]
 fn the_page_lists_every_described_route() {
     let page = include_str!("../../../docs/HTTP.md");
     let missing = |route: &String| !page.contains(&format!("\n| `{route}` |"));
