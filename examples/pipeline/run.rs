@@ -168,7 +168,7 @@ async fn print_result(client: &Client, run: Uuid, seconds: f64) -> anyhow::Resul
     }
     let failed: i64 = row.get(4);
     if 0 < failed {
-        println!("\n{failed} documents failed and are missing from this; why is said above.");
+        println!("\nDocuments that failed and are missing here: {failed}; why is said above.");
     }
     Ok(())
 }
@@ -180,8 +180,11 @@ fn print_where_to_look(service: &Service, run: Uuid, report_job: Uuid) {
         "select first, second, documents, strength from pipeline_relations where run = '{run}' \
          order by strength desc limit 20"
     );
-    let psql =
-        if service.embedded { format!("{rowlock} postgres psql") } else { format!("psql '{url}'") };
+    let psql = if service.embedded {
+        format!("{rowlock} postgres{} psql", service.data_dir_flag())
+    } else {
+        format!("psql '{url}'")
+    };
     println!(
         "\nWhere to look:\n\
          \n  curl -s http://127.0.0.1:{port}/v1/jobs/{report_job}\

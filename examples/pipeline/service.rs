@@ -56,7 +56,13 @@ impl Service {
 
     /// What to type to start it by hand.
     pub(crate) fn command_line(&self) -> String {
-        format!("{} serve", self.program.display())
+        format!("{} serve{}", self.program.display(), self.data_dir_flag())
+    }
+
+    /// What finds its Postgres again in a shell without this one's variables.
+    pub(crate) fn data_dir_flag(&self) -> String {
+        let data_dir = std::env::var_os("ROWLOCK_DATA_DIR").filter(|_| self.embedded);
+        data_dir.map(|folder| format!(" --data-dir '{}'", folder.display())).unwrap_or_default()
     }
 
     /// Lets it drain.
