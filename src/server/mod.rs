@@ -110,6 +110,7 @@ impl Server {
         let Server { settings, shutdown, listener, cluster, engine, .. } = self;
         let router = http::router(engine.clone(), &settings.http, shutdown.clone());
         maintenance::start(engine.pool(), settings.queue.maintenance_interval, &shutdown);
+        maintenance::start_verify(engine.pool(), settings.queue.verify_interval, &shutdown);
         shutdown.spawn(serve(listener, router, settings.http.header_timeout, shutdown.clone()));
         shutdown.stopping().await;
         let drained = shutdown.drain(settings.queue.drain).await;
