@@ -79,10 +79,32 @@ begin
 end $$;
 comment on function take_keys is 'Takes unique keys for fresh jobs; a job whose key is held becomes its holder.';
 
+create or replace function with_edges(
+    prints uuid[], ids uuid[], children int[], parents int[], outside uuid[], policies text[]
+) returns uuid[]
+language sql immutable parallel safe
+return array(
+    select case when e.asked is null then g.print else md5(g.print::text || e.asked)::uuid end
+    from unnest(with_edges.prints) with ordinality g(print, n)
+    left join (
+        -- A parent without an id of the caller's is known by its place alone.
+        select x.child, string_agg(distinct x.edge, ',' order by x.edge) as asked
+        from (select y.child,
+                concat(coalesce(with_edges.ids[y.parent]::text, y.outside::text, y.parent::text), ' ', y.policy) as edge
+              from unnest(with_edges.children, with_edges.parents, with_edges.outside, with_edges.policies)
+                y(child, parent, outside, policy)) x
+        group by x.child) e on e.child = g.n
+    order by g.n);
+comment on function with_edges is 'Fingerprints of a call that cover the edges as they were asked for, in any order.';
+
+drop function if exists enqueue_batch(text[], jsonb[], text[], int[], timestamptz[], int[], interval[], text[], uuid[],
+    int[], int[], uuid[], text[], boolean);
+
 create or replace function enqueue_batch(
     kinds text[], args jsonb[], queues text[], priorities int[], run_ats timestamptz[], max_attempts int[],
     timeouts interval[], unique_keys text[], ids uuid[], edge_children int[] default null, edge_parents int[] default null,
-    edge_outside uuid[] default null, edge_policies text[] default null, single boolean default false
+    edge_outside uuid[] default null, edge_policies text[] default null, single boolean default false,
+    call_sizes int[] default null
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
@@ -109,6 +131,14 @@ begin
             from unnest(enqueue_batch.ids, enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues, enqueue_batch.priorities,
                 enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts, enqueue_batch.unique_keys)
                 with ordinality g(given, kind, args, queue, priority, run_at, max_attempts, timeout, key, n) order by g.n);
+        if enqueue_batch.call_sizes is not null then
+            prints := array(select case when g.size is null then g.print else md5(g.print::text || g.size)::uuid end
+                from unnest(prints, enqueue_batch.call_sizes) with ordinality g(print, size, n) order by g.n);
+        end if;
+        if cardinality(enqueue_batch.edge_children) > 0 then
+            prints := with_edges(prints, enqueue_batch.ids, enqueue_batch.edge_children, enqueue_batch.edge_parents,
+                enqueue_batch.edge_outside, enqueue_batch.edge_policies);
+        end if;
     end if;
     for try in 1 .. 5 loop
         if keyed or named then
@@ -124,7 +154,7 @@ begin
     return query select coalesce(g.owner, g.id), g.owner is null
         from unnest(made, owners) with ordinality g(id, owner, n) order by g.n;
 end $$;
-comment on function enqueue_batch is 'Enqueues jobs given as parallel arrays (null arrays stand for all nulls); edges name a child by its place and a parent by place or id. One row a job, in input order.';
+comment on function enqueue_batch is 'Enqueues jobs given as parallel arrays (null arrays stand for all nulls); edges name a child by its place and a parent by place or id. A job whose id follows from a key of the whole call brings its size in call_sizes, so that a repeat of another size is refused. One row a job, in input order.';
 
 create or replace function enqueue(
     kind text, args jsonb default '{}', queue text default 'default', priority int default null,
