@@ -187,6 +187,35 @@ async fn who_was_asked_to_stop_ends_cancelled_whatever_the_verb() {
 }
 
 #[tokio::test]
+async fn of_one_execution_given_twice_the_result_that_fits_is_taken() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let large = "to_jsonb(repeat('x', 262143))";
+    for (results, wanted) in [
+        (vec![large, "'1'"], vec!["result_too_large", "completed"]),
+        (vec!["'1'", large], vec!["completed", "repeated"]),
+        (vec![large, large], vec!["result_too_large", "result_too_large"]),
+        (
+            vec![large, "'1'", large, "'2'"],
+            vec!["result_too_large", "completed", "repeated", "repeated"],
+        ),
+    ] {
+        let execution = running(&client, 1).await.remove(0);
+        let given: Vec<_> = results.iter().map(|_| execution.clone()).collect();
+        let arguments = format!(", results => array[{}]::jsonb[]", results.join(","));
+        assert_eq!(finish(&client, "complete", &given, &arguments).await, wanted);
+        if wanted.contains(&"completed") {
+            let sql = format!(
+                "select result::text from executions where job_id = '{}'",
+                execution.job_id
+            );
+            assert_eq!(value::<String>(&client, &sql).await, "1");
+        }
+    }
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn a_result_too_large_harms_nobody_else() {
     let db = Db::new().await;
     let client = db.connect().await;
