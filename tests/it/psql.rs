@@ -144,14 +144,18 @@ async fn psql_maintains_as_the_owner() {
     let Some(mut owner) = Psql::start(&db, None) else {
         return db.finish().await;
     };
-    owner.ask("select enqueue('later', run_at => clock_timestamp() + interval '10 ms');").await;
-    let owner = tokio::sync::Mutex::new(owner);
-    wait_until("the job is promoted", DEADLINE, || async {
-        let promote = "select done from maintain() where duty = 'promote';";
-        owner.lock().await.ask(promote).await == ["1"]
-    })
-    .await;
-    let state = owner.lock().await.ask("select state from job_details;").await;
-    assert_eq!(state, ["ready"]);
+    // Without notifications a parent is attached by maintenance, not inside COMMIT.
+    let enqueue = "select enqueue('parent') as parent \\gset
+        begin;
+        set local rowlock.notify = off;
+        select enqueue('child', depends_on => array[:'parent'::uuid]) is not null;
+        commit;";
+    assert_eq!(owner.ask(enqueue).await, ["t"]);
+    let links = "select count(*) from links;";
+    assert_eq!(owner.ask(links).await, ["1"]);
+    assert_eq!(owner.ask("select done from maintain() where duty = 'link';").await, ["1"]);
+    assert_eq!(owner.ask(links).await, ["0"]);
+    let waits = "select waits_for from job_details where kind = 'child';";
+    assert_eq!(owner.ask(waits).await, ["1"]);
     db.finish().await;
 }
