@@ -98,6 +98,9 @@ const SQL_STARTS: &[&str] = &[
 const MOST_LINES: usize = 400;
 const FUNCTION_LINES_BELOW: usize = 70;
 
+/// In characters. Rust's lines are rustfmt's business.
+const LONGEST_SQL_LINE: usize = 100;
+
 fn sources() -> Vec<File> {
     files(&["src", "tests", "benches"], "rs")
 }
@@ -192,6 +195,20 @@ fn files_and_functions_are_short() {
         for (line, length) in function_lengths(&file) {
             if FUNCTION_LINES_BELOW <= length {
                 faults.push(format!("{}:{line}: a function of {length} lines", file.path));
+            }
+        }
+    }
+    no_faults(&faults);
+}
+
+#[test]
+fn lines_of_sql_are_short() {
+    let mut faults = Vec::new();
+    for file in files(&["schema"], "sql") {
+        for (number, line) in file.text.lines().enumerate() {
+            let length = line.chars().count();
+            if LONGEST_SQL_LINE < length {
+                faults.push(format!("{}:{}: {length} characters", file.path, number + 1));
             }
         }
     }

@@ -1,5 +1,6 @@
--- What a finished parent does to its children. Called after the parent's row was changed, as statements
--- of their own: a fresh snapshot sees edges that were committed while we waited for the parent's row.
+-- What a finished parent does to its children. Called after the parent's
+-- row was changed, as statements of their own: a fresh snapshot sees
+-- edges that were committed while we waited for the parent's row.
 -- Lock order: job rows -> blocked by job_id -> children's job rows -> unique_keys.
 
 create or replace function unblock(children uuid[]) returns int
@@ -10,27 +11,42 @@ declare
     freed uuid[];
 begin
     with gone as (
-        delete from blocked b where b.job_id = any(unblock.children) and b.remaining = 0 returning b.job_id)
-    select array_agg(g.job_id order by g.job_id) into freed from gone g;
+        delete from blocked b
+        where b.job_id = any(unblock.children) and b.remaining = 0
+        returning b.job_id
+    )
+    select array_agg(g.job_id order by g.job_id) into freed
+    from gone g;
     if freed is not null then
         perform place(freed);
     end if;
     return coalesce(cardinality(freed), 0);
 end $$;
-comment on function unblock is 'Releases those of these children that wait for nothing more; their blocked rows are held.';
+comment on function unblock is
+    'Releases those of these children that wait for nothing more; their blocked rows are held.';
 
 create or replace function recount(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
     update blocked b set remaining = c.remaining
-    from (select k.child, (select count(*) from dependencies d join jobs j on j.id = d.parent
-                where d.child = k.child and (j.finished_at is null or d.policy = 'hold' and j.state <> 'completed'))
-            + (exists (select from links l where l.child = k.child))::int as remaining
-          from unnest(recount.children) k(child)) c
+    from (
+        select
+            k.child,
+            (
+                select count(*)
+                from dependencies d
+                join jobs j on j.id = d.parent
+                where d.child = k.child
+                    and (j.finished_at is null or d.policy = 'hold' and j.state <> 'completed')
+            ) + (exists (select from links l where l.child = k.child))::int as remaining
+        from unnest(recount.children) k(child)
+    ) c
     where b.job_id = c.child and b.remaining <> c.remaining;
 end;
-comment on function recount is 'Counts anew what blocked children (rows held) wait for: unfinished parents, parents that hold them, and links.';
+comment on function recount is
+    'Counts anew what blocked children (rows held) wait for: '
+    'unfinished parents, parents that hold them, and links.';
 
 create or replace function cascade_completed(parents uuid[]) returns void
 language plpgsql volatile
@@ -42,26 +58,38 @@ declare
     counts int[];
     freed uuid[];
 begin
-    select array_agg(x.child order by x.child), array_agg(x.n order by x.child) into children, counts
-    from (select d.child, count(*)::int as n from dependencies d join blocked b on b.job_id = d.child
-          where d.parent = any(cascade_completed.parents) group by d.child) x;
+    select array_agg(x.child order by x.child), array_agg(x.n order by x.child)
+    into children, counts
+    from (
+        select d.child, count(*)::int as n
+        from dependencies d
+        join blocked b on b.job_id = d.child
+        where d.parent = any(cascade_completed.parents)
+        group by d.child
+    ) x;
     if children is null then
         return;
     end if;
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;
     with gone as (
-        delete from blocked b using unnest(children, counts) c(child, n)
-        where b.job_id = c.child and b.remaining = c.n returning b.job_id)
-    select array_agg(g.job_id order by g.job_id) into freed from gone g;
+        delete from blocked b
+        using unnest(children, counts) c(child, n)
+        where b.job_id = c.child and b.remaining = c.n
+        returning b.job_id
+    )
+    select array_agg(g.job_id order by g.job_id) into freed
+    from gone g;
     if coalesce(cardinality(freed), 0) < cardinality(children) then
         update blocked b set remaining = b.remaining - c.n
-        from unnest(children, counts) c(child, n) where b.job_id = c.child;
+        from unnest(children, counts) c(child, n)
+        where b.job_id = c.child;
     end if;
     if freed is not null then
         perform place(freed);
     end if;
 end $$;
-comment on function cascade_completed is 'Counts completed parents off their children and releases those that wait for nothing more.';
+comment on function cascade_completed is
+    'Counts completed parents off their children and releases those that wait for nothing more.';
 
 create or replace function closure_of(ended uuid[], out doomed uuid[], out touched uuid[])
 language plpgsql volatile
@@ -70,18 +98,34 @@ set enable_hashjoin = on
 as $$
 begin
     with recursive fall (id) as (
-        select d.child from dependencies d join blocked b on b.job_id = d.child
+        select d.child
+        from dependencies d
+        join blocked b on b.job_id = d.child
         where d.parent = any(closure_of.ended) and d.policy = 'cancel'
         union
-        select d.child from fall f join dependencies d on d.parent = f.id join blocked b on b.job_id = d.child
-        where d.policy = 'cancel')
-    select array_agg(f.id order by f.id) into doomed from fall f;
+        select d.child
+        from fall f
+        join dependencies d on d.parent = f.id
+        join blocked b on b.job_id = d.child
+        where d.policy = 'cancel'
+    )
+    select array_agg(f.id order by f.id) into doomed
+    from fall f;
     select array_agg(x.child order by x.child) into touched
-    from (select distinct d.child from unnest(closure_of.ended || doomed) p(id) join dependencies d on d.parent = p.id
-          join blocked b on b.job_id = d.child where d.policy <> 'cancel'
-          except select k.id from unnest(doomed) k(id)) x;
+    from (
+        select distinct d.child
+        from unnest(closure_of.ended || doomed) p(id)
+        join dependencies d on d.parent = p.id
+        join blocked b on b.job_id = d.child
+        where d.policy <> 'cancel'
+        except
+        select k.id
+        from unnest(doomed) k(id)
+    ) x;
 end $$;
-comment on function closure_of is 'The blocked jobs that fall with these ended ones, at any depth, and those that only hear of it (continue, hold).';
+comment on function closure_of is
+    'The blocked jobs that fall with these ended ones, at any '
+    'depth, and those that only hear of it (continue, hold).';
 
 create or replace function cascade_ended(parents uuid[]) returns void
 language plpgsql volatile
@@ -94,11 +138,14 @@ declare
     touched uuid[];
     before uuid[];
 begin
-    -- Read the whole closure, lock it in one statement, write it; then read again for edges committed between.
+    -- Read the whole closure, lock it in one statement,
+    -- write it; then read again for edges committed between.
     loop
         select c.doomed, c.touched into doomed, touched from closure_of(ended) c;
         exit when doomed is null and touched is not distinct from before;
-        perform from blocked b where b.job_id = any(doomed || touched) order by b.job_id for update;
+        perform from blocked b
+        where b.job_id = any(doomed || touched)
+        order by b.job_id for update;
         ended := ended || cancel_blocked(doomed, ended);
         perform hold_children(touched);
         perform recount(touched);
@@ -106,7 +153,9 @@ begin
         before := touched;
     end loop;
 end $$;
-comment on function cascade_ended is 'Applies the policies of the children of cancelled and discarded parents, and of theirs: cancel, continue, hold.';
+comment on function cascade_ended is
+    'Applies the policies of the children of cancelled and '
+    'discarded parents, and of theirs: cancel, continue, hold.';
 
 create or replace function cancel_blocked(doomed uuid[], ended uuid[]) returns uuid[]
 language plpgsql volatile
@@ -120,40 +169,64 @@ begin
     if doomed is null then
         return '{}';
     end if;
-    with gone as (delete from blocked b where b.job_id = any(doomed) returning b.job_id)
-    select coalesce(array_agg(g.job_id order by g.job_id), '{}') into written from gone g;
+    with gone as (
+        delete from blocked b where b.job_id = any(doomed) returning b.job_id
+    )
+    select coalesce(array_agg(g.job_id order by g.job_id), '{}') into written
+    from gone g;
     -- The first cause travels down from what ended, each job taking it from one of its parents.
     with recursive fall (id, cause) as (
-        select j.id, coalesce(j.cause, j.id) from jobs j where j.id = any(ended)
+        select j.id, coalesce(j.cause, j.id)
+        from jobs j
+        where j.id = any(ended)
         union
-        select x.child, x.cause from (
-            select distinct on (d.child) d.child, f.cause from fall f join dependencies d on d.parent = f.id and d.policy = 'cancel'
-            join unnest(doomed) w(id) on w.id = d.child order by d.child, f.cause) x),
+        select x.child, x.cause
+        from (
+            select distinct on (d.child) d.child, f.cause
+            from fall f
+            join dependencies d on d.parent = f.id and d.policy = 'cancel'
+            join unnest(doomed) w(id) on w.id = d.child
+            order by d.child, f.cause
+        ) x
+    ),
     gone as (
-        update jobs j set state = 'cancelled', finished_at = clock_timestamp(), cause = c.cause,
+        update jobs j
+        set state = 'cancelled',
+            finished_at = clock_timestamp(),
+            cause = c.cause,
             reason = 'a parent was ' || coalesce(r.state, 'cancelled')
         from unnest(written) w(id)
-        join (select f.id, min(f.cause::text)::uuid as cause from fall f group by f.id) c on c.id = w.id
+        join (
+            select f.id, min(f.cause::text)::uuid as cause from fall f group by f.id
+        ) c on c.id = w.id
         left join jobs r on r.id = c.cause
         where j.id = w.id
-        returning j.unique_key)
-    select bool_or(g.unique_key is not null) into keyed from gone g;
+        returning j.unique_key
+    )
+    select bool_or(g.unique_key is not null) into keyed
+    from gone g;
     delete from links l where l.child = any(written);
     if keyed then
         perform free_keys(written);
     end if;
     return written;
 end $$;
-comment on function cancel_blocked is 'Cancels blocked jobs (rows held) whose parents ended, with the first cause on each.';
+comment on function cancel_blocked is
+    'Cancels blocked jobs (rows held) whose parents ended, with the first cause on each.';
 
 create or replace function hold_children(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
     update jobs j set cause = x.cause, reason = 'held: a parent was ' || x.state
-    from (select distinct on (d.child) d.child, coalesce(p.cause, p.id) as cause, p.state
-          from unnest(hold_children.children) k(id) join dependencies d on d.child = k.id and d.policy = 'hold'
-          join jobs p on p.id = d.parent where p.state in ('cancelled', 'discarded') order by d.child, p.finished_at) x
+    from (
+        select distinct on (d.child) d.child, coalesce(p.cause, p.id) as cause, p.state
+        from unnest(hold_children.children) k(id)
+        join dependencies d on d.child = k.id and d.policy = 'hold'
+        join jobs p on p.id = d.parent
+        where p.state in ('cancelled', 'discarded')
+        order by d.child, p.finished_at
+    ) x
     where j.id = x.child and j.cause is null;
 end;
 comment on function hold_children is 'Marks held children with the parent that holds them.';
@@ -163,9 +236,12 @@ language plpgsql volatile
 set search_path from current
 as $$
 begin
-    perform from unique_keys u join jobs j on j.unique_key = u.key and j.id = u.job_id
-    where j.id = any(free_keys.ids) order by u.key for update of u;
-    delete from unique_keys u using jobs j
+    perform from unique_keys u
+    join jobs j on j.unique_key = u.key and j.id = u.job_id
+    where j.id = any(free_keys.ids)
+    order by u.key for update of u;
+    delete from unique_keys u
+    using jobs j
     where j.id = any(free_keys.ids) and j.unique_key = u.key and j.id = u.job_id;
 end $$;
 comment on function free_keys is 'Gives back the unique keys of jobs that ended.';

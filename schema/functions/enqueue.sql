@@ -1,88 +1,22 @@
--- Enqueue: check, resolve ids and keys, plan the edges, then one statement a table.
--- Nothing that others share is written here: producers never wait for one another, except on one key.
+-- Enqueue: check, resolve ids and keys, plan the edges, then one statement a table. Nothing that
+-- others share is written here: producers never wait for one another, except on one key.
 -- Lock order: unique_keys by key; new rows only otherwise.
 
-create or replace function resolve_jobs(ids uuid[], given uuid[], prints uuid[], unique_keys text[]) returns uuid[]
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    owners uuid[];
-    wrong record;
-begin
-    select g.n, g.given into wrong
-    from (select x.n, x.given, x.print, first_value(x.print) over (partition by x.given order by x.n) as first_print
-          from unnest(resolve_jobs.given, resolve_jobs.prints) with ordinality x(given, print, n)
-          where x.given is not null) g
-    left join jobs j on j.id = g.given
-    where g.print is distinct from case when j.id is null then g.first_print else j.fingerprint end
-    order by g.n limit 1;
-    if found then
-        perform refuse('RL409', format('id of job %s belongs to another job', wrong.n), wrong.given::text,
-            'Repeat a call with the same content, or choose a fresh id.');
-    end if;
-    owners := array(
-        select case when j.id is not null or g.n > min(g.n) over (partition by g.id) then g.id end
-        from unnest(resolve_jobs.ids) with ordinality g(id, n) left join jobs j on j.id = g.id order by g.n);
-    if resolve_jobs.unique_keys is null then
-        return owners;
-    end if;
-    return take_keys(resolve_jobs.ids, resolve_jobs.given, owners, resolve_jobs.unique_keys);
-end $$;
-comment on function resolve_jobs is 'For each job of a call the job that it already is, or null for a fresh one. Takes the unique keys of the fresh ones.';
-
-create or replace function take_keys(ids uuid[], given uuid[], owners uuid[], unique_keys text[]) returns uuid[]
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    keys text[];
-    won text[] := '{}';
-    firsts uuid[];
-    holders uuid[];
-    result uuid[];
-    wrong record;
-begin
-    select array_agg(x.key order by x.key), array_agg(x.id order by x.key) into keys, firsts
-    from (select distinct on (g.key) g.key, g.id
-          from unnest(take_keys.ids, take_keys.owners, take_keys.unique_keys) with ordinality g(id, owner, key, n)
-          where g.key is not null and g.owner is null order by g.key, g.n) x;
-    if keys is null then
-        return take_keys.owners;
-    end if;
-    -- An open transaction with the same key is waited for; a key that vanished meanwhile is tried again.
-    loop
-        with taken as (
-            insert into unique_keys as u (key, job_id)
-            select x.key, x.id from unnest(keys, firsts) x(key, id) where x.key <> all (won) order by x.key
-            on conflict on constraint unique_keys_pkey do nothing
-            returning u.key)
-        select won || coalesce(array_agg(t.key), '{}') into won from taken t;
-        -- Beside a key that is ours now, an old snapshot still shows who had it before.
-        holders := array(select case when x.key = any(won) then x.id else u.job_id end
-            from unnest(keys, firsts) with ordinality x(key, id, n)
-            left join unique_keys u on u.key = x.key and x.key <> all (won) order by x.n);
-        exit when array_position(holders, null) is null;
-    end loop;
-    result := array(
-        select coalesce(g.owner, case when h.holder <> g.id then h.holder end)
-        from unnest(take_keys.ids, take_keys.owners, take_keys.unique_keys) with ordinality g(id, owner, key, n)
-        left join unnest(keys, holders) h(key, holder) on h.key = g.key order by g.n);
-    select g.n, g.key into wrong
-    from unnest(take_keys.given, take_keys.owners, result, take_keys.unique_keys) with ordinality g(given, before, owner, key, n)
-    where g.given is not null and g.before is null and g.owner is not null order by g.n limit 1;
-    if found then
-        perform refuse('RL409', format('unique_key of job %s belongs to another job', wrong.n), wrong.key,
-            'Leave the id out to be given the job that has the key.');
-    end if;
-    return result;
-end $$;
-comment on function take_keys is 'Takes unique keys for fresh jobs; a job whose key is held becomes its holder.';
-
 create or replace function enqueue_batch(
-    kinds text[], args jsonb[], queues text[], priorities int[], run_ats timestamptz[], max_attempts int[],
-    timeouts interval[], unique_keys text[], ids uuid[], edge_children int[] default null, edge_parents int[] default null,
-    edge_outside uuid[] default null, edge_policies text[] default null, single boolean default false
+    kinds text[],
+    args jsonb[],
+    queues text[],
+    priorities int[],
+    run_ats timestamptz[],
+    max_attempts int[],
+    timeouts interval[],
+    unique_keys text[],
+    ids uuid[],
+    edge_children int[] default null,
+    edge_parents int[] default null,
+    edge_outside uuid[] default null,
+    edge_policies text[] default null,
+    single boolean default false
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
@@ -96,40 +30,82 @@ declare
     owners uuid[];
     prints uuid[];
     named boolean := exists (select from unnest(enqueue_batch.ids) g(id) where g.id is not null);
-    keyed boolean := exists (select from unnest(enqueue_batch.unique_keys) g(key) where g.key is not null);
+    keyed boolean := exists (
+        select from unnest(enqueue_batch.unique_keys) g(key) where g.key is not null
+    );
 begin
     perform check_count('enqueue', 'jobs', n, limit_of('call_jobs'));
-    perform check_count('enqueue', 'edges', cardinality(enqueue_batch.edge_children), limit_of('call_edges'));
-    perform check_jobs(enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues, enqueue_batch.priorities,
-        enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts, enqueue_batch.unique_keys, single);
+    perform check_count(
+        'enqueue', 'edges', cardinality(enqueue_batch.edge_children), limit_of('call_edges')
+    );
+    perform check_jobs(
+        enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues, enqueue_batch.priorities,
+        enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts,
+        enqueue_batch.unique_keys, single
+    );
     if named then
-        made := array(select coalesce(g.given, g.made) from unnest(enqueue_batch.ids, made) with ordinality g(given, made, n) order by g.n);
-        prints := array(select case when g.given is not null then fingerprint_of(
-                g.kind, g.args, g.queue, g.priority, g.run_at, g.max_attempts, g.timeout, g.key) end
-            from unnest(enqueue_batch.ids, enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues, enqueue_batch.priorities,
-                enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts, enqueue_batch.unique_keys)
-                with ordinality g(given, kind, args, queue, priority, run_at, max_attempts, timeout, key, n) order by g.n);
+        made := array(
+            select coalesce(g.given, g.made)
+            from unnest(enqueue_batch.ids, made) with ordinality g(given, made, n)
+            order by g.n
+        );
+        prints := array(
+            select case when g.given is not null then fingerprint_of(
+                g.kind, g.args, g.queue, g.priority, g.run_at, g.max_attempts, g.timeout, g.key
+            ) end
+            from unnest(
+                enqueue_batch.ids, enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues,
+                enqueue_batch.priorities, enqueue_batch.run_ats, enqueue_batch.max_attempts,
+                enqueue_batch.timeouts, enqueue_batch.unique_keys
+            ) with ordinality g(
+                given, kind, args, queue, priority, run_at, max_attempts, timeout, key, n
+            )
+            order by g.n
+        );
     end if;
     for try in 1 .. 5 loop
         if keyed or named then
-            owners := resolve_jobs(made, enqueue_batch.ids, prints, case when keyed then enqueue_batch.unique_keys end);
+            owners := resolve_jobs(
+                made,
+                enqueue_batch.ids,
+                prints,
+                case when keyed then enqueue_batch.unique_keys end
+            );
         end if;
-        exit when store_jobs(made, owners, prints, enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues,
-            enqueue_batch.priorities, enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts, enqueue_batch.unique_keys,
-            enqueue_batch.edge_children, enqueue_batch.edge_parents, enqueue_batch.edge_outside, enqueue_batch.edge_policies, named);
+        exit when store_jobs(
+            made, owners, prints, enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues,
+            enqueue_batch.priorities, enqueue_batch.run_ats, enqueue_batch.max_attempts,
+            enqueue_batch.timeouts, enqueue_batch.unique_keys, enqueue_batch.edge_children,
+            enqueue_batch.edge_parents, enqueue_batch.edge_outside, enqueue_batch.edge_policies,
+            named
+        );
         if try = 5 then
-            perform refuse('RL429', 'id is being enqueued by other transactions', null, 'Try again.');
+            perform refuse(
+                'RL429', 'id is being enqueued by other transactions', null, 'Try again.'
+            );
         end if;
     end loop;
-    return query select coalesce(g.owner, g.id), g.owner is null
-        from unnest(made, owners) with ordinality g(id, owner, n) order by g.n;
+    return query
+        select coalesce(g.owner, g.id), g.owner is null
+        from unnest(made, owners) with ordinality g(id, owner, n)
+        order by g.n;
 end $$;
-comment on function enqueue_batch is 'Enqueues jobs given as parallel arrays (null arrays stand for all nulls); edges name a child by its place and a parent by place or id. One row a job, in input order.';
+comment on function enqueue_batch is
+    'Enqueues jobs given as parallel arrays (null arrays stand for all nulls); edges name a child '
+    'by its place and a parent by place or id. One row a job, in input order.';
 
 create or replace function enqueue(
-    kind text, args jsonb default '{}', queue text default 'default', priority int default null,
-    run_at timestamptz default null, depends_on uuid[] default null, on_parent_failure text default 'cancel',
-    max_attempts int default null, timeout interval default null, unique_key text default null, id uuid default null
+    kind text,
+    args jsonb default '{}',
+    queue text default 'default',
+    priority int default null,
+    run_at timestamptz default null,
+    depends_on uuid[] default null,
+    on_parent_failure text default 'cancel',
+    max_attempts int default null,
+    timeout interval default null,
+    unique_key text default null,
+    id uuid default null
 ) returns uuid
 language plpgsql volatile security definer
 set search_path from current
@@ -138,20 +114,52 @@ declare
     parents int := cardinality(enqueue.depends_on);
     ones int[];
 begin
-    if enqueue.on_parent_failure is null or enqueue.on_parent_failure not in ('cancel', 'continue', 'hold') then
-        perform refuse('RL422', 'on_parent_failure is not valid', enqueue.on_parent_failure, 'Use cancel, continue or hold.');
-    end if;
-    if coalesce(parents, 0) = 0 and enqueue.unique_key is null and enqueue.id is null and enqueue.run_at is null
-        and job_is_valid(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, null, enqueue.max_attempts, enqueue.timeout, null, null)
+    if enqueue.on_parent_failure is null
+        or enqueue.on_parent_failure not in ('cancel', 'continue', 'hold')
     then
-        return write_job(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.max_attempts, enqueue.timeout);
+        perform refuse(
+            'RL422', 'on_parent_failure is not valid', enqueue.on_parent_failure,
+            'Use cancel, continue or hold.'
+        );
+    end if;
+    if coalesce(parents, 0) = 0
+        and enqueue.unique_key is null
+        and enqueue.id is null
+        and enqueue.run_at is null
+        and job_is_valid(
+            enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, null,
+            enqueue.max_attempts, enqueue.timeout, null, null
+        )
+    then
+        return write_job(
+            enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.max_attempts,
+            enqueue.timeout
+        );
     end if;
     if parents > 0 then
         ones := array_fill(1, array[parents]);
     end if;
-    return (select b.job_id from enqueue_batch(array[enqueue.kind], array[enqueue.args], array[enqueue.queue],
-        array[enqueue.priority], array[enqueue.run_at], array[enqueue.max_attempts], array[enqueue.timeout],
-        array[enqueue.unique_key], array[enqueue.id], ones, null, case when parents > 0 then enqueue.depends_on end,
-        case when parents > 0 then array_fill(enqueue.on_parent_failure, array[parents]) end, true) b);
+    return (
+        select b.job_id
+        from enqueue_batch(
+            array[enqueue.kind],
+            array[enqueue.args],
+            array[enqueue.queue],
+            array[enqueue.priority],
+            array[enqueue.run_at],
+            array[enqueue.max_attempts],
+            array[enqueue.timeout],
+            array[enqueue.unique_key],
+            array[enqueue.id],
+            ones,
+            null,
+            case when parents > 0 then enqueue.depends_on end,
+            case when parents > 0 then array_fill(enqueue.on_parent_failure, array[parents]) end,
+            true
+        ) b
+    );
 end $$;
-comment on function enqueue is 'Enqueues one job in the caller''s transaction and returns its id; with a unique_key that a live job has, or an id that exists, that job''s. Priority 0 runs first; null inherits the most urgent parent''s or is 5.';
+comment on function enqueue is
+    'Enqueues one job in the caller''s transaction and returns its id; with '
+    'a unique_key that a live job has, or an id that exists, that job''s. '
+    'Priority 0 runs first; null inherits the most urgent parent''s or is 5.';

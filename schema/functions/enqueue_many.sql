@@ -1,101 +1,7 @@
--- Many jobs, or a graph, as one JSON array. The fast pass trusts nothing: a type that is not the
--- one expected sends the whole call to read_fault, which names the job and the key.
+-- Many jobs, or a graph, as one JSON array.
 
-create or replace function is_uuid(value text) returns boolean
-language sql immutable parallel safe
-return value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
-comment on function is_uuid is 'Whether a text is a UUID in its usual form.';
-
-create or replace function is_whole(value jsonb) returns boolean
-language sql immutable parallel safe
-return case when jsonb_typeof(value) = 'number' then value::numeric between -999999999 and 999999999 and scale(value::numeric) = 0 else false end;
-comment on function is_whole is 'Whether a JSON value is a whole number that fits an int. Looks at no text: that of 1e131071 is long.';
-
-create or replace function entry_fault(job jsonb) returns text
-language sql immutable parallel safe
-return case
-    when jsonb_typeof(job) is distinct from 'object' then 'an object'
-    when job - array['ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on', 'on_parent_failure',
-        'max_attempts', 'timeout', 'unique_key', 'id'] <> '{}' then 'unknown'
-    when jsonb_typeof(job -> 'kind') is distinct from 'string' then 'kind'
-    when coalesce(jsonb_typeof(job -> 'ref'), 'null') not in ('string', 'null') then 'ref'
-    when coalesce(jsonb_typeof(job -> 'queue'), 'null') not in ('string', 'null') then 'queue'
-    when coalesce(jsonb_typeof(job -> 'unique_key'), 'null') not in ('string', 'null') then 'unique_key'
-    when coalesce(jsonb_typeof(job -> 'on_parent_failure'), 'null') not in ('string', 'null') then 'on_parent_failure'
-    when job ->> 'on_parent_failure' not in ('cancel', 'continue', 'hold') then 'on_parent_failure'
-    when job ? 'priority' and job -> 'priority' <> 'null' and not is_whole(job -> 'priority') then 'priority'
-    when job ? 'max_attempts' and job -> 'max_attempts' <> 'null' and not is_whole(job -> 'max_attempts') then 'max_attempts'
-    when coalesce(jsonb_typeof(job -> 'id'), 'null') not in ('string', 'null') then 'id'
-    when not is_uuid(job ->> 'id') then 'id'
-    when job ? 'run_at' and job -> 'run_at' <> 'null' and (jsonb_typeof(job -> 'run_at') <> 'string'
-        or job ->> 'run_at' !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$') then 'run_at'
-    when job ? 'timeout' and job -> 'timeout' <> 'null' and (jsonb_typeof(job -> 'timeout') <> 'string'
-        or job ->> 'timeout' !~ '^[0-9PTHMSDa-z.: ]{1,64}$') then 'timeout'
-    when coalesce(jsonb_typeof(job -> 'depends_on'), 'null') not in ('array', 'null') then 'depends_on'
-    when jsonb_typeof(job -> 'depends_on') = 'array' and job @? '$.depends_on[*] ? (@.type() != "string")' then 'depends_on'
-end;
-comment on function entry_fault is 'The key of an entry that has not the type it needs; null when all have.';
-
-create or replace function refuse_entry(place bigint, job jsonb, fault text) returns void
-language plpgsql stable
-set search_path from current
-as $$
-begin
-    if fault = 'an object' then
-        perform refuse('RL422', format('jobs: entry %s is not an object', place), excerpt(refuse_entry.job), 'Each entry is an object with a kind.');
-    elsif fault = 'unknown' then
-        perform refuse('RL422', format('jobs: entry %s has an unknown key', place),
-            (select min(k) from jsonb_object_keys(refuse_entry.job) k where k not in ('ref', 'kind', 'args', 'queue', 'priority', 'run_at',
-                'depends_on', 'on_parent_failure', 'max_attempts', 'timeout', 'unique_key', 'id')),
-            'Use ref, kind, args, queue, priority, run_at, depends_on, on_parent_failure, max_attempts, timeout, unique_key, id.');
-    end if;
-    perform refuse('RL422', format('%s of job %s is not valid', fault, place), excerpt(refuse_entry.job -> fault), case fault
-        when 'priority' then 'Use a whole number from 0 to 9.'
-        when 'max_attempts' then 'Use a whole number from 1 on.'
-        when 'run_at' then 'Use ISO 8601 with a time zone, as 2030-01-31T12:00:00Z.'
-        when 'timeout' then 'Use an interval, as "30 seconds" or "PT30S".'
-        when 'depends_on' then 'Use an array of strings: refs of this call or ids.'
-        when 'on_parent_failure' then 'Use cancel, continue or hold.'
-        when 'id' then 'Use a UUID.'
-        else 'Use a string.' end);
-end $$;
-comment on function refuse_entry is 'Raises RL422 for a key of an entry.';
-
-create or replace function cast_entries(jobs jsonb, out run_ats timestamptz[], out timeouts interval[])
-language plpgsql stable
-set search_path from current
-as $$
-declare
-    entry record;
-    field text;
-    moment timestamptz;
-    length interval;
-begin
-    begin
-        if cast_entries.jobs @? '$[*].run_at' then
-            run_ats := array(select (j.job ->> 'run_at')::timestamptz from jsonb_array_elements(cast_entries.jobs) with ordinality j(job, n) order by j.n);
-        end if;
-        if cast_entries.jobs @? '$[*].timeout' then
-            timeouts := array(select (j.job ->> 'timeout')::interval from jsonb_array_elements(cast_entries.jobs) with ordinality j(job, n) order by j.n);
-        end if;
-        return;
-    exception when data_exception then
-        null;
-    end;
-    for entry in select j.n, j.job from jsonb_array_elements(cast_entries.jobs) with ordinality j(job, n) order by j.n loop
-        begin
-            field := 'run_at';
-            moment := (entry.job ->> field)::timestamptz;
-            field := 'timeout';
-            length := (entry.job ->> field)::interval;
-        exception when data_exception then
-            perform refuse_entry(entry.n, entry.job, field);
-        end;
-    end loop;
-end $$;
-comment on function cast_entries is 'Times and intervals of the entries; raises RL422 for the first that is none.';
-
-create or replace function enqueue_many(jobs jsonb) returns table (ref text, job_id uuid, created boolean)
+create or replace function enqueue_many(jobs jsonb)
+returns table (ref text, job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
 as $$
@@ -106,59 +12,63 @@ declare
     edges record;
 begin
     if enqueue_many.jobs is null or jsonb_typeof(enqueue_many.jobs) <> 'array' then
-        perform refuse('RL422', 'jobs is not an array', excerpt(enqueue_many.jobs), 'Pass an array of objects.');
+        perform refuse(
+            'RL422', 'jobs is not an array', excerpt(enqueue_many.jobs),
+            'Pass an array of objects.'
+        );
     end if;
-    perform check_count('enqueue_many', 'jobs', jsonb_array_length(enqueue_many.jobs), limit_of('call_jobs'));
-    perform check_count('enqueue_many', 'bytes', pg_column_size(enqueue_many.jobs), limit_of('call_bytes'));
+    perform check_count(
+        'enqueue_many', 'jobs', jsonb_array_length(enqueue_many.jobs), limit_of('call_jobs')
+    );
+    perform check_count(
+        'enqueue_many', 'bytes', pg_column_size(enqueue_many.jobs), limit_of('call_bytes')
+    );
     select j.n, j.job, entry_fault(j.job) as fault into wrong
-    from jsonb_array_elements(enqueue_many.jobs) with ordinality j(job, n) where entry_fault(j.job) is not null order by j.n limit 1;
+    from jsonb_array_elements(enqueue_many.jobs) with ordinality j(job, n)
+    where entry_fault(j.job) is not null
+    order by j.n limit 1;
     if found then
         perform refuse_entry(wrong.n, wrong.job, wrong.fault);
     end if;
-    select array_agg(j.job ->> 'kind' order by j.n) as kinds, array_agg(coalesce(j.job -> 'args', '{}') order by j.n) as args,
-        array_agg(coalesce(j.job ->> 'queue', 'default') order by j.n) as queues, array_agg((j.job ->> 'priority')::int order by j.n) as priorities,
-        array_agg((j.job ->> 'max_attempts')::int order by j.n) as max_attempts, array_agg(j.job ->> 'unique_key' order by j.n) as unique_keys,
-        array_agg((j.job ->> 'id')::uuid order by j.n) as ids, array_agg(j.job ->> 'ref' order by j.n) as refs,
+    select
+        array_agg(j.job ->> 'kind' order by j.n) as kinds,
+        array_agg(coalesce(j.job -> 'args', '{}') order by j.n) as args,
+        array_agg(coalesce(j.job ->> 'queue', 'default') order by j.n) as queues,
+        array_agg((j.job ->> 'priority')::int order by j.n) as priorities,
+        array_agg((j.job ->> 'max_attempts')::int order by j.n) as max_attempts,
+        array_agg(j.job ->> 'unique_key' order by j.n) as unique_keys,
+        array_agg((j.job ->> 'id')::uuid order by j.n) as ids,
+        array_agg(j.job ->> 'ref' order by j.n) as refs,
         bool_or(j.job ? 'depends_on') as has_edges
-    into entries from jsonb_array_elements(enqueue_many.jobs) with ordinality j(job, n);
+    into entries
+    from jsonb_array_elements(enqueue_many.jobs) with ordinality j(job, n);
     casts := cast_entries(enqueue_many.jobs);
-    select r.place, r.name into wrong from (select g.name, g.n as place, count(*) over (partition by g.name order by g.n) as nth
-        from unnest(entries.refs) with ordinality g(name, n) where g.name is not null) r where r.nth > 1 limit 1;
+    select r.place, r.name into wrong
+    from (
+        select g.name, g.n as place, count(*) over (partition by g.name order by g.n) as nth
+        from unnest(entries.refs) with ordinality g(name, n)
+        where g.name is not null
+    ) r
+    where r.nth > 1
+    limit 1;
     if found then
-        perform refuse('RL422', format('ref of job %s is taken in this call', wrong.place), wrong.name, 'Give each job a ref of its own.');
+        perform refuse(
+            'RL422', format('ref of job %s is taken in this call', wrong.place), wrong.name,
+            'Give each job a ref of its own.'
+        );
     end if;
     edges := read_edges(case when entries.has_edges then enqueue_many.jobs end, entries.refs);
     return query
         select g.name, b.job_id, b.created
-        from enqueue_batch(entries.kinds, entries.args, entries.queues, entries.priorities, casts.run_ats, entries.max_attempts,
-            casts.timeouts, entries.unique_keys, entries.ids, edges.children, edges.parents, edges.outside, edges.policies)
-            with ordinality b(job_id, created, n)
-        left join unnest(entries.refs) with ordinality g(name, n) on g.n = b.n order by b.n;
+        from enqueue_batch(
+            entries.kinds, entries.args, entries.queues, entries.priorities, casts.run_ats,
+            entries.max_attempts, casts.timeouts, entries.unique_keys, entries.ids,
+            edges.children, edges.parents, edges.outside, edges.policies
+        ) with ordinality b(job_id, created, n)
+        left join unnest(entries.refs) with ordinality g(name, n) on g.n = b.n
+        order by b.n;
 end $$;
-comment on function enqueue_many is 'Enqueues an array of objects with the keys of enqueue(), plus ref, a name inside the call that depends_on may use beside ids. One call is one graph: all of it or nothing. Answers in input order.';
-
-create or replace function read_edges(jobs jsonb, refs text[], out children int[], out parents int[], out outside uuid[], out policies text[])
-language plpgsql stable
-set search_path from current
-as $$
-declare
-    wrong record;
-begin
-    if read_edges.jobs is null then
-        return;
-    end if;
-    select array_agg(e.child order by e.k), array_agg(e.parent order by e.k), array_agg(e.outside order by e.k), array_agg(e.policy order by e.k)
-    into children, parents, outside, policies
-    from (select row_number() over () as k, j.n::int as child, r.n::int as parent,
-            case when r.n is null and is_uuid(d.name) then d.name::uuid end as outside, coalesce(j.job ->> 'on_parent_failure', 'cancel') as policy
-        from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
-        cross join lateral jsonb_array_elements_text(case when jsonb_typeof(j.job -> 'depends_on') = 'array' then j.job -> 'depends_on' else '[]' end) d(name)
-        left join unnest(read_edges.refs) with ordinality r(name, n) on r.name = d.name) e;
-    if exists (select from unnest(parents, outside) g(parent, outside) where g.parent is null and g.outside is null) then
-        select j.n, d.name into wrong from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
-        cross join lateral jsonb_array_elements_text(case when jsonb_typeof(j.job -> 'depends_on') = 'array' then j.job -> 'depends_on' else '[]' end) d(name)
-        where not is_uuid(d.name) and d.name <> all (array_remove(read_edges.refs, null)) order by j.n limit 1;
-        perform refuse('RL422', format('depends_on of job %s names no job', wrong.n), wrong.name, 'Use a ref of this call or the id of a job.');
-    end if;
-end $$;
-comment on function read_edges is 'The edges of the entries: child and parent by place, or the parent by id.';
+comment on function enqueue_many is
+    'Enqueues an array of objects with the keys of enqueue(), plus ref, '
+    'a name inside the call that depends_on may use beside ids. One '
+    'call is one graph: all of it or nothing. Answers in input order.';

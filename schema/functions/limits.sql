@@ -24,7 +24,8 @@ return case name
     when 'sample' then 10000
     when 'detail_length' then 200
 end;
-comment on function limit_of is 'A limit by name: counts, bytes or characters. Null for a name that is none.';
+comment on function limit_of is
+    'A limit by name: counts, bytes or characters. Null for a name that is none.';
 
 create or replace function default_of(name text) returns interval
 language sql immutable parallel safe
@@ -40,25 +41,31 @@ return case name
     when 'farthest_run_at' then interval '10 years'
     when 'longest_backoff' then interval '1 day'
 end;
-comment on function default_of is 'A default or bound that is a length of time, by name. Null for a name that is none.';
+comment on function default_of is
+    'A default or bound that is a length of time, by name. Null for a name that is none.';
 
 create or replace function default_max_attempts() returns int
 language sql immutable parallel safe
 return 25;
-comment on function default_max_attempts is 'For a job enqueued without max_attempts into a queue without one.';
+comment on function default_max_attempts is
+    'For a job enqueued without max_attempts into a queue without one.';
 
 create or replace function default_priority() returns int
 language sql immutable parallel safe
 return 5;
-comment on function default_priority is 'For a job without a priority and without parents to inherit one from.';
+comment on function default_priority is
+    'For a job without a priority and without parents to inherit one from.';
 
 create or replace function default_aging_share() returns real
 language sql immutable parallel safe
 return 0.25;
-comment on function default_aging_share is 'The share of acquires that age may claim in a queue without settings.';
+comment on function default_aging_share is
+    'The share of acquires that age may claim in a queue without settings.';
 
 create or replace function backoff(failures int) returns interval
 language sql volatile parallel safe
 return least(default_of('longest_backoff'), interval '1 second' * 2 ^ least(failures - 1, 20))
     * (0.5 + random() / 2);
-comment on function backoff is 'How long a job waits after its nth failure: a second, doubling, at most a day, less up to half by chance.';
+comment on function backoff is
+    'How long a job waits after its nth failure: a second, '
+    'doubling, at most a day, less up to half by chance.';

@@ -1,5 +1,5 @@
--- Attaching children to parents that existed before: inside COMMIT, never waiting; what could not be
--- held stays in links, and maintenance does the same a moment later.
+-- Attaching children to parents that existed before: inside COMMIT, never waiting; what could not
+-- be held stays in links, and maintenance does the same a moment later.
 -- Lock order: parents by id (skip locked) -> blocked by job_id (skip locked).
 
 create or replace function link_children(children uuid[]) returns int
@@ -17,32 +17,62 @@ declare
     doomed uuid[];
 begin
     select array_agg(x.parent order by x.parent) into parents
-    from (select distinct l.parent from links l where l.child = any(link_children.children)) x;
-    held := array(select j.id from jobs j where j.id = any(parents) and j.state <> 'completed'
-        order by j.id for no key update skip locked);
-    -- In a new statement: who is neither completed nor held? Their children wait. Who is gone had completed.
+    from (
+        select distinct l.parent
+        from links l
+        where l.child = any(link_children.children)
+    ) x;
+    held := array(
+        select j.id
+        from jobs j
+        where j.id = any(parents) and j.state <> 'completed'
+        order by j.id for no key update skip locked
+    );
+    -- In a new statement: who is neither completed nor
+    -- held? Their children wait. Who is gone had completed.
     able := array(
-        select k.id from unnest(link_children.children) k(id)
+        select k.id
+        from unnest(link_children.children) k(id)
         except
-        select l.child from links l join jobs j on j.id = l.parent
-        where l.child = any(link_children.children) and j.state <> 'completed'
-            and not exists (select from unnest(held) h(id) where h.id = j.id));
-    linked := array(select b.job_id from blocked b where b.job_id = any(able) order by b.job_id for update skip locked);
-    delete from links l where l.child = any(able) and not exists (select from blocked b where b.job_id = l.child);
+        select l.child
+        from links l
+        join jobs j on j.id = l.parent
+        where l.child = any(link_children.children)
+            and j.state <> 'completed'
+            and not exists (select from unnest(held) h(id) where h.id = j.id)
+    );
+    linked := array(
+        select b.job_id
+        from blocked b
+        where b.job_id = any(able)
+        order by b.job_id for update skip locked
+    );
+    delete from links l
+    where l.child = any(able)
+        and not exists (select from blocked b where b.job_id = l.child);
     if linked = '{}' then
         return 0;
     end if;
     update jobs j set has_dependents = true
-    where j.id in (select l.parent from links l where l.child = any(linked)) and j.state <> 'completed' and not j.has_dependents;
+    where j.id in (select l.parent from links l where l.child = any(linked))
+        and j.state <> 'completed'
+        and not j.has_dependents;
     insert into dependencies (parent, child, policy)
-    select l.parent, l.child, l.policy from links l join jobs j on j.id = l.parent
+    select l.parent, l.child, l.policy
+    from links l
+    join jobs j on j.id = l.parent
     where l.child = any(linked) and j.state <> 'completed'
     on conflict on constraint dependencies_pkey do nothing;
     delete from links l where l.child = any(linked);
     perform recount(linked);
-    -- Parents that had ended: their policy for these children. Their other children may be held, and are not ours.
-    select coalesce(array_agg(distinct j.id), '{}'), coalesce(array_agg(distinct d.child) filter (where d.policy = 'cancel'), '{}')
-    into ended, doomed from dependencies d join jobs j on j.id = d.parent
+    -- Parents that had ended: their policy for these children.
+    -- Their other children may be held, and are not ours.
+    select
+        coalesce(array_agg(distinct j.id), '{}'),
+        coalesce(array_agg(distinct d.child) filter (where d.policy = 'cancel'), '{}')
+    into ended, doomed
+    from dependencies d
+    join jobs j on j.id = d.parent
     where d.child = any(linked) and j.state in ('cancelled', 'discarded');
     if doomed <> '{}' then
         perform cascade_ended(cancel_blocked(doomed, ended));
@@ -53,7 +83,9 @@ begin
     perform unblock(linked);
     return cardinality(linked);
 end $$;
-comment on function link_children is 'Attaches to these children (ids of jobs that have links) the parents that can be held now; gives how many were attached.';
+comment on function link_children is
+    'Attaches to these children (ids of jobs that have links) the '
+    'parents that can be held now; gives how many were attached.';
 
 create or replace function link_at_commit() returns trigger
 language plpgsql volatile security definer
@@ -84,17 +116,41 @@ declare
 begin
     perform need_read_committed('link');
     -- In rounds, so that children who cannot be attached yet do not stand before the others.
-    select d.position into here from duties d where d.duty = 'link' for update;
-    seen := array(select distinct l.child from links l
-        where l.child > coalesce(here, '00000000-0000-0000-0000-000000000000') order by l.child limit link.max_rows);
+    select d.position into here
+    from duties d
+    where d.duty = 'link'
+    for update;
+    seen := array(
+        select distinct l.child
+        from links l
+        where l.child > coalesce(here, '00000000-0000-0000-0000-000000000000')
+        order by l.child limit link.max_rows
+    );
     more := cardinality(seen) = link.max_rows;
     update duties d set position = case when link.more then seen[link.max_rows] end
     where d.duty = 'link' and (link.more or d.position is not null);
-    free := array(select j.id from jobs j where j.id = any(seen) order by j.id for no key update skip locked);
-    -- A child whose end would cascade goes alone: if its children are not free at once, it is left for the next round.
-    risky := array(select j.id from jobs j where j.id = any(free) and j.has_dependents and exists (
-        select from links l join jobs p on p.id = l.parent
-        where l.child = j.id and l.policy = 'cancel' and p.state in ('cancelled', 'discarded')) order by j.id);
+    free := array(
+        select j.id
+        from jobs j
+        where j.id = any(seen)
+        order by j.id for no key update skip locked
+    );
+    -- A child whose end would cascade goes alone: if its children
+    -- are not free at once, it is left for the next round.
+    risky := array(
+        select j.id
+        from jobs j
+        where j.id = any(free)
+            and j.has_dependents
+            and exists (
+                select from links l
+                join jobs p on p.id = l.parent
+                where l.child = j.id
+                    and l.policy = 'cancel'
+                    and p.state in ('cancelled', 'discarded')
+            )
+        order by j.id
+    );
     done := link_children(array(select f.id from unnest(free) f(id) where f.id <> all (risky)));
     foreach one in array risky loop
         begin

@@ -1,5 +1,6 @@
--- Maintenance. Each duty is idempotent, bounded, and takes every job row SKIP LOCKED. A server runs each in
--- a transaction of its own under its lock; maintain() does them all in one, for where no server runs.
+-- Maintenance. Each duty is idempotent, bounded, and takes every job
+-- row SKIP LOCKED. A server runs each in a transaction of its own under
+-- its lock; maintain() does them all in one, for where no server runs.
 
 create or replace function duty_key(duty text) returns bigint
 language plpgsql stable
@@ -21,9 +22,18 @@ declare
     free uuid[];
 begin
     perform need_read_committed('promote');
-    due := array(select s.job_id from scheduled s where s.run_at <= clock_timestamp()
-        order by s.run_at limit promote.max_rows for update skip locked);
-    free := array(select j.id from jobs j where j.id = any(due) order by j.id for no key update skip locked);
+    due := array(
+        select s.job_id
+        from scheduled s
+        where s.run_at <= clock_timestamp()
+        order by s.run_at limit promote.max_rows for update skip locked
+    );
+    free := array(
+        select j.id
+        from jobs j
+        where j.id = any(due)
+        order by j.id for no key update skip locked
+    );
     delete from scheduled s where s.job_id = any(free);
     perform place(free);
     done := cardinality(free);
@@ -32,7 +42,8 @@ begin
 end $$;
 comment on function promote is 'The duty that makes due jobs ready.';
 
-create or replace function run_duty(duty text, max_rows int) returns table (done bigint, more boolean)
+create or replace function run_duty(duty text, max_rows int)
+returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 as $$
@@ -42,25 +53,31 @@ begin
         when 'promote' then return query select * from promote(run_duty.max_rows);
         when 'rescue' then return query select * from rescue(run_duty.max_rows);
         when 'prune' then return query select * from prune(run_duty.max_rows);
-        else perform refuse('RL422', 'duty is not valid', run_duty.duty, 'Use link, promote, rescue or prune.');
+        else
+            perform refuse(
+                'RL422', 'duty is not valid', run_duty.duty, 'Use link, promote, rescue or prune.'
+            );
     end case;
 end $$;
 comment on function run_duty is 'Runs one duty once, at most max_rows rows of it.';
 
-create or replace function try_duty(duty text, max_rows int) returns table (done bigint, more boolean, ran boolean)
+create or replace function try_duty(duty text, max_rows int)
+returns table (done bigint, more boolean, ran boolean)
 language plpgsql volatile security definer
 set search_path from current
 as $$
 begin
     if pg_try_advisory_xact_lock(duty_key(try_duty.duty)) then
-        return query select r.done, r.more, true from run_duty(try_duty.duty, try_duty.max_rows) r;
+        return query
+            select r.done, r.more, true from run_duty(try_duty.duty, try_duty.max_rows) r;
     else
         return query select 0::bigint, false, false;
     end if;
 end $$;
 comment on function try_duty is 'Runs one duty once unless another server is at it.';
 
-create or replace function maintain(max_rows int default 1000) returns table (duty text, done bigint, more boolean)
+create or replace function maintain(max_rows int default 1000)
+returns table (duty text, done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 set lock_timeout = '5s'
@@ -69,8 +86,12 @@ declare
     name text;
 begin
     perform need_read_committed('maintain');
-    if maintain.max_rows is null or maintain.max_rows not between 1 and limit_of('maintain_rows') then
-        perform refuse('RL422', 'max_rows is not valid', maintain.max_rows::text, format('Use 1 to %s.', limit_of('maintain_rows')));
+    if maintain.max_rows is null or maintain.max_rows not between 1 and limit_of('maintain_rows')
+    then
+        perform refuse(
+            'RL422', 'max_rows is not valid', maintain.max_rows::text,
+            format('Use 1 to %s.', limit_of('maintain_rows'))
+        );
     end if;
     foreach name in array array['link', 'promote', 'rescue', 'prune'] loop
         begin
@@ -82,4 +103,6 @@ begin
         return query select name, r.done, r.more from run_duty(name, maintain.max_rows) r;
     end loop;
 end $$;
-comment on function maintain is 'Runs every maintenance duty once, each at most max_rows rows; more says that there is work left. For where no server runs.';
+comment on function maintain is
+    'Runs every maintenance duty once, each at most max_rows rows; '
+    'more says that there is work left. For where no server runs.';

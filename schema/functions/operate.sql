@@ -1,5 +1,6 @@
--- Operators' verbs. The waiting row first, then the job row, never waiting long; what is held is tried
--- again, five times in all, then RL429. A lock_timeout far below deadlock_timeout keeps them out of deadlocks.
+-- Operators' verbs. The waiting row first, then the job row, never waiting
+-- long; what is held is tried again, five times in all, then RL429. A
+-- lock_timeout far below deadlock_timeout keeps them out of deadlocks.
 
 create or replace function cancel(job_ids uuid[]) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
@@ -11,32 +12,52 @@ declare
 begin
     perform need_read_committed('cancel');
     perform check_count('cancel', 'jobs', cardinality(cancel.job_ids), limit_of('finish_jobs'));
-    ids := array(select distinct u.id from unnest(cancel.job_ids) u(id) where u.id is not null order by u.id);
+    ids := array(
+        select distinct u.id
+        from unnest(cancel.job_ids) u(id)
+        where u.id is not null
+        order by u.id
+    );
     for try in 1 .. 5 loop
         begin
-            return query select g.id, coalesce(w.word, 'unknown') from unnest(cancel.job_ids) with ordinality g(id, n)
-                left join cancel_once(ids) w on w.id = g.id order by g.n;
+            return query
+                select g.id, coalesce(w.word, 'unknown')
+                from unnest(cancel.job_ids) with ordinality g(id, n)
+                left join cancel_once(ids) w on w.id = g.id
+                order by g.n;
             return;
         exception when lock_not_available then
             perform pg_sleep(0.02 * try);
         end;
     end loop;
-    perform refuse('RL429', 'cancel met jobs that are held by other transactions', ids[1]::text, 'Try again in a moment.');
+    perform refuse(
+        'RL429', 'cancel met jobs that are held by other transactions', ids[1]::text,
+        'Try again in a moment.'
+    );
 end $$;
-comment on function cancel is 'Cancels waiting jobs and asks running ones to stop. Verdicts: cancelled, cancelling (it runs and was asked to stop), finished (it had ended before), unknown.';
+comment on function cancel is
+    'Cancels waiting jobs and asks running ones to stop. Verdicts: cancelled, cancelling (it runs '
+    'and was asked to stop), finished (it had ended before), unknown.';
 
 create or replace function hold_jobs(ids uuid[]) returns void
 language plpgsql volatile
 set search_path from current
 as $$
 begin
-    perform from ready r join jobs j on j.queue = r.queue and j.priority = r.priority and j.seq = r.seq
-    where j.id = any(hold_jobs.ids) order by r.job_id for update of r nowait;
-    perform from scheduled s where s.job_id = any(hold_jobs.ids) order by s.job_id for update nowait;
-    perform from blocked b where b.job_id = any(hold_jobs.ids) order by b.job_id for update nowait;
+    perform from ready r
+    join jobs j on j.queue = r.queue and j.priority = r.priority and j.seq = r.seq
+    where j.id = any(hold_jobs.ids)
+    order by r.job_id for update of r nowait;
+    perform from scheduled s
+    where s.job_id = any(hold_jobs.ids)
+    order by s.job_id for update nowait;
+    perform from blocked b
+    where b.job_id = any(hold_jobs.ids)
+    order by b.job_id for update nowait;
     perform from jobs j where j.id = any(hold_jobs.ids) order by j.id for no key update nowait;
 end $$;
-comment on function hold_jobs is 'Locks jobs and the rows they wait in, or raises lock_not_available.';
+comment on function hold_jobs is
+    'Locks jobs and the rows they wait in, or raises lock_not_available.';
 
 create or replace function cancel_once(ids uuid[]) returns table (id uuid, word text)
 language plpgsql volatile
@@ -48,29 +69,61 @@ declare
     keyed boolean;
 begin
     perform hold_jobs(cancel_once.ids);
-    -- In a new statement, under the locks: a job that moved since its waiting row was read is tried again.
-    if exists (select from jobs j where j.id = any(cancel_once.ids) and case j.state
-        when 'ready' then not exists (select from ready r where r.queue = j.queue and r.priority = j.priority and r.seq = j.seq)
-        when 'scheduled' then not exists (select from scheduled s where s.job_id = j.id)
-        when 'blocked' then not exists (select from blocked b where b.job_id = j.id) end)
-    then
+    -- In a new statement, under the locks: a job that
+    -- moved since its waiting row was read is tried again.
+    if exists (
+        select from jobs j
+        where j.id = any(cancel_once.ids)
+            and case j.state
+                when 'ready'
+                    then not exists (
+                        select from ready r
+                        where r.queue = j.queue and r.priority = j.priority and r.seq = j.seq
+                    )
+                when 'scheduled' then not exists (select from scheduled s where s.job_id = j.id)
+                when 'blocked' then not exists (select from blocked b where b.job_id = j.id)
+            end
+    ) then
         raise lock_not_available;
     end if;
-    return query select u.id, case when j.id is null then 'unknown' when j.state = 'running' then 'cancelling'
-        when j.state in ('completed', 'discarded') then 'finished' else 'cancelled' end
-        from unnest(cancel_once.ids) u(id) left join jobs j on j.id = u.id;
+    return query
+        select
+            u.id,
+            case
+                when j.id is null then 'unknown'
+                when j.state = 'running' then 'cancelling'
+                when j.state in ('completed', 'discarded') then 'finished'
+                else 'cancelled'
+            end
+        from unnest(cancel_once.ids) u(id)
+        left join jobs j on j.id = u.id;
     update jobs j set cancel_requested_at = clock_timestamp()
     where j.id = any(cancel_once.ids) and j.state = 'running' and j.cancel_requested_at is null;
-    delete from ready r using jobs j where j.id = any(cancel_once.ids) and r.queue = j.queue and r.priority = j.priority and r.seq = j.seq;
+    delete from ready r
+    using jobs j
+    where j.id = any(cancel_once.ids)
+        and r.queue = j.queue
+        and r.priority = j.priority
+        and r.seq = j.seq;
     delete from scheduled s where s.job_id = any(cancel_once.ids);
     delete from blocked b where b.job_id = any(cancel_once.ids);
     delete from links l where l.child = any(cancel_once.ids);
     with gone as (
-        update jobs j set state = 'cancelled', seq = null, finished_at = clock_timestamp(), cause = null, reason = 'cancelled on request'
+        update jobs j
+        set state = 'cancelled',
+            seq = null,
+            finished_at = clock_timestamp(),
+            cause = null,
+            reason = 'cancelled on request'
         where j.id = any(cancel_once.ids) and j.state in ('ready', 'scheduled', 'blocked')
-        returning j.id, j.has_dependents, j.unique_key)
-    select array_agg(g.id order by g.id), array_agg(g.id order by g.id) filter (where g.has_dependents), bool_or(g.unique_key is not null)
-    into waiting, dependents, keyed from gone g;
+        returning j.id, j.has_dependents, j.unique_key
+    )
+    select
+        array_agg(g.id order by g.id),
+        array_agg(g.id order by g.id) filter (where g.has_dependents),
+        bool_or(g.unique_key is not null)
+    into waiting, dependents, keyed
+    from gone g;
     if dependents is not null then
         perform cascade_ended(dependents);
     end if;
@@ -86,12 +139,16 @@ set search_path from current
 as $$
 begin
     perform check_queue(pause_queue.queue);
-    insert into queues as q (name, paused_at) values (pause_queue.queue, clock_timestamp())
-    on conflict on constraint queues_pkey do update set paused_at = clock_timestamp(), updated_at = clock_timestamp()
+    insert into queues as q (name, paused_at)
+    values (pause_queue.queue, clock_timestamp())
+    on conflict on constraint queues_pkey do update set
+        paused_at = clock_timestamp(),
+        updated_at = clock_timestamp()
     where q.paused_at is null;
     return found;
 end $$;
-comment on function pause_queue is 'Stops acquires from a queue; enqueues go on. False if it was paused.';
+comment on function pause_queue is
+    'Stops acquires from a queue; enqueues go on. False if it was paused.';
 
 create or replace function resume_queue(queue text) returns boolean
 language plpgsql volatile security definer
@@ -101,7 +158,8 @@ declare
     resumed boolean;
 begin
     perform check_queue(resume_queue.queue);
-    update queues q set paused_at = null, resumed_at = clock_timestamp(), updated_at = clock_timestamp()
+    update queues q
+    set paused_at = null, resumed_at = clock_timestamp(), updated_at = clock_timestamp()
     where q.name = resume_queue.queue and q.paused_at is not null;
     resumed := found;
     if resumed then
@@ -109,4 +167,5 @@ begin
     end if;
     return resumed;
 end $$;
-comment on function resume_queue is 'Lets acquires from a queue go on and wakes its sleepers. False if it was not paused.';
+comment on function resume_queue is
+    'Lets acquires from a queue go on and wakes its sleepers. False if it was not paused.';

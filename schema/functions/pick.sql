@@ -1,41 +1,91 @@
--- Which ready jobs an acquire takes. Lanes are walked in an order; inside a lane it is first in, first out.
+-- Which ready jobs an acquire takes. Lanes are walked
+-- in an order; inside a lane it is first in, first out.
 
 create or replace function lanes(
-    queues text[], kinds text[],
-    out lane_queues text[], out lane_priorities smallint[], out lane_ends bigint[],
-    out aged_queues text[], out aged_priorities smallint[], out aged_ends bigint[], out share real
+    queues text[],
+    kinds text[],
+    out lane_queues text[],
+    out lane_priorities smallint[],
+    out lane_ends bigint[],
+    out aged_queues text[],
+    out aged_priorities smallint[],
+    out aged_ends bigint[],
+    out share real
 )
 language plpgsql volatile
 set search_path from current
 as $$
 begin
-    -- Age counts from greatest(ready_at, resumed_at); an end bounds the walk past kinds that this worker cannot run.
-    select array_agg(h.queue order by h.priority, h.ready_at), array_agg(h.priority order by h.priority, h.ready_at),
+    -- Age counts from greatest(ready_at, resumed_at); an end
+    -- bounds the walk past kinds that this worker cannot run.
+    select
+        array_agg(h.queue order by h.priority, h.ready_at),
+        array_agg(h.priority order by h.priority, h.ready_at),
         array_agg(h.walk_end order by h.priority, h.ready_at),
-        array_agg(h.queue order by h.effective, h.ready_at), array_agg(h.priority order by h.effective, h.ready_at),
-        array_agg(h.walk_end order by h.effective, h.ready_at), coalesce(max(h.aging_share), 0)
+        array_agg(h.queue order by h.effective, h.ready_at),
+        array_agg(h.priority order by h.effective, h.ready_at),
+        array_agg(h.walk_end order by h.effective, h.ready_at),
+        coalesce(max(h.aging_share), 0)
     into lane_queues, lane_priorities, lane_ends, aged_queues, aged_priorities, aged_ends, share
     from (
-        select q.queue, p.priority, r.ready_at, w.walk_end, q.aging_share, p.priority - case when q.aging_interval is null then 0
-            else floor(extract(epoch from clock_timestamp() - greatest(r.ready_at, q.resumed_at)) / extract(epoch from q.aging_interval)) end as effective
+        select
+            q.queue,
+            p.priority,
+            r.ready_at,
+            w.walk_end,
+            q.aging_share,
+            p.priority - case
+                when q.aging_interval is null then 0
+                else floor(
+                    extract(epoch from clock_timestamp() - greatest(r.ready_at, q.resumed_at))
+                    / extract(epoch from q.aging_interval)
+                )
+            end as effective
         from (
-            select a.queue, s.resumed_at, coalesce(s.aging_share, default_aging_share()) as aging_share,
-                case when s.name is null then default_of('aging_interval') else s.aging_interval end as aging_interval
+            select
+                a.queue,
+                s.resumed_at,
+                coalesce(s.aging_share, default_aging_share()) as aging_share,
+                case
+                    when s.name is null then default_of('aging_interval')
+                    else s.aging_interval
+                end as aging_interval
             from (select distinct u.queue from unnest(lanes.queues) u(queue)) a
             left join queues s on s.name = a.queue
-            where s.paused_at is null) q
+            where s.paused_at is null
+        ) q
         cross join unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) p(priority)
-        cross join lateral (select x.seq, x.ready_at from ready x
-            where x.queue = q.queue and x.priority = p.priority order by x.seq limit 1) r
-        cross join lateral (select case when lanes.kinds is not null then (select x.seq from ready x
-            where x.queue = q.queue and x.priority = p.priority and x.seq >= r.seq
-            order by x.seq offset limit_of('acquire_walk') limit 1) end as walk_end) w) h;
+        cross join lateral (
+            select x.seq, x.ready_at
+            from ready x
+            where x.queue = q.queue and x.priority = p.priority
+            order by x.seq limit 1
+        ) r
+        cross join lateral (
+            select case when lanes.kinds is not null then (
+                select x.seq
+                from ready x
+                where x.queue = q.queue and x.priority = p.priority and x.seq >= r.seq
+                order by x.seq offset limit_of('acquire_walk') limit 1
+            ) end as walk_end
+        ) w
+    ) h;
 end $$;
-comment on function lanes is 'The lanes of these queues that hold jobs, in nominal order and in the order that age gives them.';
+comment on function lanes is
+    'The lanes of these queues that hold jobs, in '
+    'nominal order and in the order that age gives them.';
 
 create or replace function take(
-    lane_queues text[], lane_priorities smallint[], lane_ends bigint[], kinds text[], max_jobs int, max_bytes bigint, first boolean,
-    out ids uuid[], out ready_ats timestamptz[], out bytes bigint
+    lane_queues text[],
+    lane_priorities smallint[],
+    lane_ends bigint[],
+    kinds text[],
+    max_jobs int,
+    max_bytes bigint,
+    first boolean,
+    out ids uuid[],
+    out ready_ats timestamptz[],
+    out bytes bigint
 )
 language plpgsql volatile
 set search_path from current
@@ -44,21 +94,45 @@ begin
     with picked as materialized (
         select x.tid, x.job_id, x.ready_at, x.args_bytes, x.n
         from (
-            select r.tid, r.job_id, r.ready_at, r.args_bytes,
-                sum(r.args_bytes) over (rows unbounded preceding) as total, row_number() over () as n
+            select
+                r.tid,
+                r.job_id,
+                r.ready_at,
+                r.args_bytes,
+                sum(r.args_bytes) over (rows unbounded preceding) as total,
+                row_number() over () as n
             from (
                 select r.*
-                from unnest(take.lane_queues, take.lane_priorities, take.lane_ends) l(queue, priority, walk_end)
+                from unnest(
+                    take.lane_queues, take.lane_priorities, take.lane_ends
+                ) l(queue, priority, walk_end)
                 cross join lateral (
-                    select y.ctid as tid, y.job_id, y.ready_at, y.args_bytes from ready y
-                    where y.queue = l.queue and y.priority = l.priority
-                        and (take.kinds is null or y.kind = any(take.kinds) and (l.walk_end is null or y.seq < l.walk_end))
-                    order by y.seq limit take.max_jobs for update skip locked) r
-                limit take.max_jobs) r) x
-        where x.total <= take.max_bytes or take.first and x.n = 1),
+                    select y.ctid as tid, y.job_id, y.ready_at, y.args_bytes
+                    from ready y
+                    where y.queue = l.queue
+                        and y.priority = l.priority
+                        and (
+                            take.kinds is null
+                            or y.kind = any(take.kinds)
+                                and (l.walk_end is null or y.seq < l.walk_end)
+                        )
+                    order by y.seq limit take.max_jobs for update skip locked
+                ) r
+                limit take.max_jobs
+            ) r
+        ) x
+        where x.total <= take.max_bytes or take.first and x.n = 1
+    ),
     gone as (
-        delete from ready r where r.ctid = any(array(select p.tid from picked p)))
-    select array_agg(p.job_id order by p.n), array_agg(p.ready_at order by p.n), coalesce(sum(p.args_bytes), 0)
-    into ids, ready_ats, bytes from picked p;
+        delete from ready r where r.ctid = any(array(select p.tid from picked p))
+    )
+    select
+        array_agg(p.job_id order by p.n),
+        array_agg(p.ready_at order by p.n),
+        coalesce(sum(p.args_bytes), 0)
+    into ids, ready_ats, bytes
+    from picked p;
 end $$;
-comment on function take is 'Takes ready jobs out of lanes in their order, at most so many and at most so many bytes of args; the first of a reply whatever its size.';
+comment on function take is
+    'Takes ready jobs out of lanes in their order, at most so many and at most so many bytes of '
+    'args; the first of a reply whatever its size.';

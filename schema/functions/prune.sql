@@ -1,5 +1,5 @@
--- Prune walks the jobs in id order, which is the order of their birth, from where it stopped; ids that are
--- not UUIDv7 stand behind and are walked in each round too.
+-- Prune walks the jobs in id order, which is the order of their birth, from where it stopped; ids
+-- that are not UUIDv7 stand behind and are walked in each round too.
 
 create or replace function forget(ids uuid[]) returns void
 language sql volatile
@@ -23,31 +23,72 @@ declare
     doomed uuid[];
     one uuid;
     -- Nothing born since the shortest retention began can be old enough.
-    young uuid := id_at(clock_timestamp() - (select least(default_of('retention'), min(q.retention), min(q.discarded_retention)) from queues q));
+    young uuid := id_at(
+        clock_timestamp() - (
+            select least(default_of('retention'), min(q.retention), min(q.discarded_retention))
+            from queues q
+        )
+    );
     foreign_ids uuid := id_at(clock_timestamp() + interval '1 day');
 begin
     perform need_read_committed('prune');
-    select d.position into here from duties d where d.duty = 'prune' for update;
+    select d.position into here
+    from duties d
+    where d.duty = 'prune'
+    for update;
     here := coalesce(here, '00000000-0000-0000-0000-000000000000');
-    seen := array(select x.id from (
-        (select j.id from jobs j where j.id > here and j.id < young order by j.id limit prune.max_rows)
-        union all
-        (select j.id from jobs j where j.id > here and j.id >= foreign_ids order by j.id limit prune.max_rows)) x
-        limit prune.max_rows);
+    seen := array(
+        select x.id
+        from (
+            (
+                select j.id
+                from jobs j
+                where j.id > here and j.id < young
+                order by j.id limit prune.max_rows
+            )
+            union all
+            (
+                select j.id
+                from jobs j
+                where j.id > here and j.id >= foreign_ids
+                order by j.id limit prune.max_rows
+            )
+        ) x
+        limit prune.max_rows
+    );
     doomed := array(
-        select j.id from jobs j left join queues q on q.name = j.queue
-        where j.id = any(seen) and j.finished_at < clock_timestamp() - case j.state
-            when 'discarded' then coalesce(q.discarded_retention, default_of('discarded_retention'))
-            else coalesce(q.retention, default_of('retention')) end
+        select j.id
+        from jobs j
+        left join queues q on q.name = j.queue
+        where j.id = any(seen)
+            and j.finished_at < clock_timestamp() - case j.state
+                when 'discarded'
+                    then coalesce(q.discarded_retention, default_of('discarded_retention'))
+                else coalesce(q.retention, default_of('retention'))
+            end
             and not exists (select from links l where l.parent = j.id)
-            and not (j.has_dependents and exists (
-                select from dependencies d join jobs c on c.id = d.child where d.parent = j.id and c.finished_at is null))
-        order by j.id for update of j skip locked);
-    -- In a new statement, under the locks: a child may have been attached since the first one began.
+            and not (
+                j.has_dependents
+                and exists (
+                    select from dependencies d
+                    join jobs c on c.id = d.child
+                    where d.parent = j.id and c.finished_at is null
+                )
+            )
+        order by j.id for update of j skip locked
+    );
+    -- In a new statement, under the locks: a child may
+    -- have been attached since the first one began.
     doomed := array(
-        select u.id from unnest(doomed) u(id)
-        where not exists (select from links l where l.parent = u.id) and not exists (
-            select from dependencies d join jobs c on c.id = d.child where d.parent = u.id and c.finished_at is null));
+        select u.id
+        from unnest(doomed) u(id)
+        where not exists (select from links l where l.parent = u.id)
+            and not exists (
+                select from dependencies d
+                join jobs c on c.id = d.child
+                where d.parent = u.id and c.finished_at is null
+            )
+    );
     begin
         perform forget(doomed);
         done := cardinality(doomed);
@@ -63,12 +104,20 @@ begin
             end;
         end loop;
     end;
-    delete from workers w where w.id = any(array(
-        select x.id from workers x where x.lease_ends_at < clock_timestamp() - default_of('worker_retention')
+    delete from workers w
+    where w.id = any(array(
+        select x.id
+        from workers x
+        where x.lease_ends_at < clock_timestamp() - default_of('worker_retention')
             and not exists (select from grants g where g.worker = x.id)
-        order by x.id for update skip locked));
-    update duties d set position = case when cardinality(seen) = prune.max_rows then seen[prune.max_rows] end where d.duty = 'prune';
+        order by x.id for update skip locked
+    ));
+    update duties d
+    set position = case when cardinality(seen) = prune.max_rows then seen[prune.max_rows] end
+    where d.duty = 'prune';
     more := done > 0 and cardinality(seen) = prune.max_rows;
     return next;
 end $$;
-comment on function prune is 'The duty that deletes jobs ended longer ago than their queue''s retention, but for those with an unfinished child or a link.';
+comment on function prune is
+    'The duty that deletes jobs ended longer ago than their queue''s '
+    'retention, but for those with an unfinished child or a link.';

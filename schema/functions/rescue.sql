@@ -1,4 +1,5 @@
--- Rescue: executions whose worker's lease has ended or whose worker is gone, and executions past their time-out.
+-- Rescue: executions whose worker's lease has ended or
+-- whose worker is gone, and executions past their time-out.
 -- Lock order: worker (skip locked) -> executions (skip locked) -> job rows (skip locked).
 
 create or replace function rescue(max_rows int) returns table (done bigint, more boolean)
@@ -12,20 +13,27 @@ begin
     perform need_read_committed('rescue');
     done := close_overdue(rescue.max_rows);
     for lost in
-        select g.worker, w.id from (select distinct x.worker from grants x) g left join workers w on w.id = g.worker
-        where w.id is null or w.lease_ends_at < clock_timestamp() order by g.worker
+        select g.worker, w.id
+        from (select distinct x.worker from grants x) g
+        left join workers w on w.id = g.worker
+        where w.id is null or w.lease_ends_at < clock_timestamp()
+        order by g.worker
     loop
         exit when done >= rescue.max_rows;
-        perform from workers w where w.id = lost.worker and w.lease_ends_at < clock_timestamp() for update skip locked;
+        perform from workers w
+        where w.id = lost.worker and w.lease_ends_at < clock_timestamp()
+        for update skip locked;
         continue when not found and lost.id is not null;
         done := done + lose(lost.worker, null, null, (rescue.max_rows - done)::int, false);
-        update workers w set status = 'lost' where w.id = lost.worker
+        update workers w set status = 'lost'
+        where w.id = lost.worker
             and not exists (select from grants g where g.worker = lost.worker);
     end loop;
     more := done >= rescue.max_rows;
     return next;
 end $$;
-comment on function rescue is 'The duty that takes back what lost workers hold and closes executions past their time-out.';
+comment on function rescue is
+    'The duty that takes back what lost workers hold and closes executions past their time-out.';
 
 create or replace function close_overdue(max_rows int) returns bigint
 language plpgsql volatile
@@ -37,26 +45,46 @@ declare
     numbers int[];
     done bigint := 0;
 begin
-    overdue := array(select g.id from grants g where g.expires_at < clock_timestamp() - default_of('timeout_grace')
-        order by g.expires_at limit close_overdue.max_rows for update skip locked);
+    overdue := array(
+        select g.id
+        from grants g
+        where g.expires_at < clock_timestamp() - default_of('timeout_grace')
+        order by g.expires_at limit close_overdue.max_rows for update skip locked
+    );
     if overdue = '{}' then
         return 0;
     end if;
-    select array_agg(x.job_id order by x.job_id), array_agg(x.attempt order by x.job_id) into ids, numbers
-    from (select e.job_id, e.attempt
-          from grants g cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
-          join executions e on e.job_id = u.job_id and e.attempt = u.attempt and e.finished_at is null
-          join jobs j on j.id = e.job_id
-          where g.id = any(overdue) and e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace')
-          limit close_overdue.max_rows) x;
+    select array_agg(x.job_id order by x.job_id), array_agg(x.attempt order by x.job_id)
+    into ids, numbers
+    from (
+        select e.job_id, e.attempt
+        from grants g
+        cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
+        join executions e on e.job_id = u.job_id
+            and e.attempt = u.attempt
+            and e.finished_at is null
+        join jobs j on j.id = e.job_id
+        where g.id = any(overdue)
+            and e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace')
+        limit close_overdue.max_rows
+    ) x;
     if ids is not null then
-        done := take_back(ids, numbers, 'timed_out', 1, 'the execution ran longer than its timeout', false);
+        done := take_back(
+            ids, numbers, 'timed_out', 1, 'the execution ran longer than its timeout', false
+        );
     end if;
-    update grants g set expires_at = (
-        select min(e.started_at + j.timeout) from unnest(g.job_ids, g.attempts) u(job_id, attempt)
-        join executions e on e.job_id = u.job_id and e.attempt = u.attempt and e.finished_at is null
-        join jobs j on j.id = e.job_id)
+    update grants g
+    set expires_at = (
+        select min(e.started_at + j.timeout)
+        from unnest(g.job_ids, g.attempts) u(job_id, attempt)
+        join executions e on e.job_id = u.job_id
+            and e.attempt = u.attempt
+            and e.finished_at is null
+        join jobs j on j.id = e.job_id
+    )
     where g.id = any(overdue);
     return done;
 end $$;
-comment on function close_overdue is 'Closes executions past their job''s timeout and a grace: a blocking handler cannot be stopped from outside.';
+comment on function close_overdue is
+    'Closes executions past their job''s timeout and a grace: '
+    'a blocking handler cannot be stopped from outside.';

@@ -11,19 +11,33 @@ declare
 begin
     perform need_read_committed('retry');
     perform check_count('retry', 'jobs', cardinality(retry.job_ids), limit_of('finish_jobs'));
-    ids := array(select distinct u.id from unnest(retry.job_ids) u(id) where u.id is not null order by u.id);
+    ids := array(
+        select distinct u.id
+        from unnest(retry.job_ids) u(id)
+        where u.id is not null
+        order by u.id
+    );
     for try in 1 .. 5 loop
         begin
-            return query select g.id, coalesce(w.word, 'unknown') from unnest(retry.job_ids) with ordinality g(id, n)
-                left join retry_once(ids) w on w.id = g.id order by g.n;
+            return query
+                select g.id, coalesce(w.word, 'unknown')
+                from unnest(retry.job_ids) with ordinality g(id, n)
+                left join retry_once(ids) w on w.id = g.id
+                order by g.n;
             return;
         exception when lock_not_available then
             perform pg_sleep(0.02 * try);
         end;
     end loop;
-    perform refuse('RL429', 'retry met jobs that are held by other transactions', ids[1]::text, 'Try again in a moment.');
+    perform refuse(
+        'RL429', 'retry met jobs that are held by other transactions', ids[1]::text,
+        'Try again in a moment.'
+    );
 end $$;
-comment on function retry is 'Lets discarded and cancelled jobs run again, and held ones go. Verdicts: retried, released (a held job no longer waits for the parents that held it), conflict (another live job has its unique key), completed, unfinished, unknown.';
+comment on function retry is
+    'Lets discarded and cancelled jobs run again, and held ones go. Verdicts: retried, released (a '
+    'held job no longer waits for the parents that held it), conflict (another live job has its '
+    'unique key), completed, unfinished, unknown.';
 
 create or replace function retry_once(ids uuid[]) returns table (id uuid, word text)
 language plpgsql volatile
@@ -35,25 +49,62 @@ declare
     clashing uuid[];
 begin
     perform hold_jobs(retry_once.ids);
-    -- A parent that completes or is retried meanwhile would not see the child: it is held to the end, or all is tried again.
-    perform from jobs p where p.state <> 'completed' and p.id in (
-        select d.parent from dependencies d join jobs j on j.id = d.child
-        where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled'))
-        order by p.id for share nowait;
+    -- A parent that completes or is retried meanwhile would not
+    -- see the child: it is held to the end, or all is tried again.
+    perform from jobs p
+    where p.state <> 'completed'
+        and p.id in (
+            select d.parent
+            from dependencies d
+            join jobs j on j.id = d.child
+            where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled')
+        )
+    order by p.id for share nowait;
     insert into unique_keys (key, job_id)
-    select j.unique_key, j.id from jobs j
-    where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled') and j.unique_key is not null order by j.unique_key
+    select j.unique_key, j.id
+    from jobs j
+    where j.id = any(retry_once.ids)
+        and j.state in ('discarded', 'cancelled')
+        and j.unique_key is not null
+    order by j.unique_key
     on conflict on constraint unique_keys_pkey do nothing;
-    clashing := array(select j.id from jobs j join unique_keys u on u.key = j.unique_key and u.job_id <> j.id
-        where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled'));
-    ended := array(select j.id from jobs j where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled')
-        and j.id <> all (clashing) order by j.id);
-    held := array(select distinct d.child from dependencies d join jobs p on p.id = d.parent join blocked b on b.job_id = d.child
-        where d.child = any(retry_once.ids) and d.policy = 'hold' and p.state in ('discarded', 'cancelled') order by d.child);
-    return query select u.id, case when j.id is null then 'unknown' when j.id = any(clashing) then 'conflict'
-        when j.id = any(ended) then 'retried' when j.id = any(held) then 'released'
-        when j.state = 'completed' then 'completed' else 'unfinished' end
-        from unnest(retry_once.ids) u(id) left join jobs j on j.id = u.id;
+    clashing := array(
+        select j.id
+        from jobs j
+        join unique_keys u on u.key = j.unique_key and u.job_id <> j.id
+        where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled')
+    );
+    ended := array(
+        select j.id
+        from jobs j
+        where j.id = any(retry_once.ids)
+            and j.state in ('discarded', 'cancelled')
+            and j.id <> all (clashing)
+        order by j.id
+    );
+    held := array(
+        select distinct d.child
+        from dependencies d
+        join jobs p on p.id = d.parent
+        join blocked b on b.job_id = d.child
+        where d.child = any(retry_once.ids)
+            and d.policy = 'hold'
+            and p.state in ('discarded', 'cancelled')
+        order by d.child
+    );
+    return query
+        select
+            u.id,
+            case
+                when j.id is null then 'unknown'
+                when j.id = any(clashing) then 'conflict'
+                when j.id = any(ended) then 'retried'
+                when j.id = any(held) then 'released'
+                when j.state = 'completed' then 'completed'
+                else 'unfinished'
+            end
+        from unnest(retry_once.ids) u(id)
+        left join jobs j on j.id = u.id;
     if held <> '{}' then
         perform let_go(held);
     end if;
@@ -68,13 +119,18 @@ language plpgsql volatile
 set search_path from current
 as $$
 begin
-    update dependencies d set policy = 'continue' from jobs p
-    where d.child = any(held) and d.policy = 'hold' and p.id = d.parent and p.state in ('discarded', 'cancelled');
+    update dependencies d set policy = 'continue'
+    from jobs p
+    where d.child = any(held)
+        and d.policy = 'hold'
+        and p.id = d.parent
+        and p.state in ('discarded', 'cancelled');
     update jobs j set cause = null, reason = null where j.id = any(held);
     perform recount(held);
     perform unblock(held);
 end $$;
-comment on function let_go is 'Held children (rows held) wait no longer for the parents that hold them.';
+comment on function let_go is
+    'Held children (rows held) wait no longer for the parents that hold them.';
 
 create or replace function revive(ended uuid[]) returns void
 language plpgsql volatile
@@ -83,21 +139,43 @@ as $$
 declare
     children uuid[];
 begin
-    update jobs j set state = 'blocked', failures = 0, finished_at = null, cancel_requested_at = null, cause = null, reason = null,
+    update jobs j
+    set state = 'blocked',
+        failures = 0,
+        finished_at = null,
+        cancel_requested_at = null,
+        cause = null,
+        reason = null,
         run_at = least(j.run_at, clock_timestamp())
     where j.id = any(ended);
     -- A parent that has ended by now is waited for no more, even if it is retried later.
-    update dependencies d set policy = 'continue' from jobs p
-    where d.child = any(ended) and d.policy <> 'continue' and p.id = d.parent and p.state in ('discarded', 'cancelled') and p.id <> all (ended);
+    update dependencies d set policy = 'continue'
+    from jobs p
+    where d.child = any(ended)
+        and d.policy <> 'continue'
+        and p.id = d.parent
+        and p.state in ('discarded', 'cancelled')
+        and p.id <> all (ended);
     insert into blocked (job_id, remaining, priority, queue)
-    select j.id, 0, j.priority, j.queue from jobs j where j.id = any(ended) order by j.id;
+    select j.id, 0, j.priority, j.queue
+    from jobs j
+    where j.id = any(ended)
+    order by j.id;
     -- Its children count it again; those that it held wait for it as for any parent.
-    children := array(select distinct d.child from dependencies d join blocked b on b.job_id = d.child
-        where d.parent = any(ended) order by d.child);
+    children := array(
+        select distinct d.child
+        from dependencies d
+        join blocked b on b.job_id = d.child
+        where d.parent = any(ended)
+        order by d.child
+    );
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;
-    update jobs j set cause = null, reason = null where j.id = any(children) and j.cause is not null;
+    update jobs j set cause = null, reason = null
+    where j.id = any(children) and j.cause is not null;
     perform hold_children(children);
     perform recount(children || ended);
     perform unblock(ended);
 end $$;
-comment on function revive is 'Puts ended jobs (rows held) back to wait: for their parents if some are unfinished, else ready.';
+comment on function revive is
+    'Puts ended jobs (rows held) back to wait: for '
+    'their parents if some are unfinished, else ready.';

@@ -1,5 +1,6 @@
--- Wake-ups. A sleeper holds a shared advisory lock on its queue; whoever makes a job ready tries the
--- exclusive one: if it cannot have it, somebody sleeps and is notified. A hint; polling is the guarantee.
+-- Wake-ups. A sleeper holds a shared advisory lock on its queue; whoever
+-- makes a job ready tries the exclusive one: if it cannot have it,
+-- somebody sleeps and is notified. A hint; polling is the guarantee.
 
 create or replace function wake_key(queue text) returns bigint
 language plpgsql stable
@@ -26,11 +27,14 @@ begin
     foreach woken in array coalesce(wake.queues, '{}') loop
         key := hashtextextended(woken, seed);
         -- One expression: a cancel between the two calls would leak the lock.
-        perform case when pg_try_advisory_lock(key) then pg_advisory_unlock(key)
-            else pg_notify(channel, woken) is null end;
+        perform case
+            when pg_try_advisory_lock(key) then pg_advisory_unlock(key)
+            else pg_notify(channel, woken) is null
+        end;
     end loop;
 end $$;
-comment on function wake is 'Notifies the sleepers on these queues, if there are any, when the transaction commits.';
+comment on function wake is
+    'Notifies the sleepers on these queues, if there are any, when the transaction commits.';
 
 create or replace function watch(queues text[]) returns pg_snapshot
 language plpgsql volatile security definer
@@ -52,7 +56,10 @@ begin
     own := pg_current_xact_id()::text::bigint;
     return format('%s:%s:', own, own + 1)::pg_snapshot;
 end $$;
-comment on function watch is 'Registers this session as a sleeper on the queues (LISTEN on the schema''s name first). Commit, then look for jobs until settled() says true; only then wait. One watch a queue a session.';
+comment on function watch is
+    'Registers this session as a sleeper on the queues (LISTEN on the '
+    'schema''s name first). Commit, then look for jobs until settled() '
+    'says true; only then wait. One watch a queue a session.';
 
 create or replace function settled(since pg_snapshot) returns boolean
 language plpgsql volatile security definer
@@ -62,7 +69,8 @@ begin
     perform need_read_committed('settled');
     return pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(settled.since);
 end $$;
-comment on function settled is 'True once every transaction that may have looked for sleepers before that watch has ended.';
+comment on function settled is
+    'True once every transaction that may have looked for sleepers before that watch has ended.';
 
 create or replace function unwatch(queues text[]) returns boolean
 language plpgsql volatile security definer
@@ -77,4 +85,5 @@ begin
     end loop;
     return held;
 end $$;
-comment on function unwatch is 'Takes this session off the sleepers of the queues. False if it was not one of them.';
+comment on function unwatch is
+    'Takes this session off the sleepers of the queues. False if it was not one of them.';

@@ -18,14 +18,19 @@ create table queues (
     constraint queues_discarded_retention_at_least_a_minute
         check (discarded_retention >= interval '1 minute')
 );
-comment on table queues is 'Settings of a queue. Optional: a queue without a row has the defaults. Written by operators, never by an enqueue.';
+comment on table queues is
+    'Settings of a queue. Optional: a queue without a row has '
+    'the defaults. Written by operators, never by an enqueue.';
 comment on column queues.name is 'The queue.';
 comment on column queues.paused_at is 'Since when nothing is acquired from it; null when it runs.';
-comment on column queues.resumed_at is 'When it was last resumed: waiting before that does not count as age.';
-comment on column queues.aging_interval is 'Waiting this long makes a job one priority more urgent; null turns aging off.';
+comment on column queues.resumed_at is
+    'When it was last resumed: waiting before that does not count as age.';
+comment on column queues.aging_interval is
+    'Waiting this long makes a job one priority more urgent; null turns aging off.';
 comment on column queues.aging_share is 'The share of what is acquired that age may claim, 0 to 1.';
 comment on column queues.max_attempts is 'For jobs enqueued without one; null means 25.';
-comment on column queues.retention is 'How long completed and cancelled jobs stay; null means a day.';
+comment on column queues.retention is
+    'How long completed and cancelled jobs stay; null means a day.';
 comment on column queues.discarded_retention is 'How long discarded jobs stay; null means a week.';
 comment on column queues.updated_at is 'When an operator last changed the row.';
 
@@ -61,21 +66,29 @@ create table jobs (
 ) with (fillfactor = 50, toast_tuple_target = 512);
 comment on table jobs is 'One row a job, from enqueue to prune.';
 comment on column jobs.id is 'UUIDv7, made here or by the caller.';
-comment on column jobs.state is 'blocked, scheduled, ready, running, completed, cancelled or discarded.';
+comment on column jobs.state is
+    'blocked, scheduled, ready, running, completed, cancelled or discarded.';
 comment on column jobs.priority is '0 runs first, 9 last.';
-comment on column jobs.has_dependents is 'True once another job depends on it; a job without dependents touches no edge.';
-comment on column jobs.attempt is 'The number of its newest execution; 0 before the first. Only grows.';
-comment on column jobs.failures is 'What counts against max_attempts: failures, lost leases and time-outs.';
+comment on column jobs.has_dependents is
+    'True once another job depends on it; a job without dependents touches no edge.';
+comment on column jobs.attempt is
+    'The number of its newest execution; 0 before the first. Only grows.';
+comment on column jobs.failures is
+    'What counts against max_attempts: failures, lost leases and time-outs.';
 comment on column jobs.max_attempts is 'So many failures discard it.';
 comment on column jobs.args_bytes is 'The length of args as text, in bytes.';
 comment on column jobs.seq is 'Its place in ready, while it is ready.';
 comment on column jobs.run_at is 'Not before this; moved by retries and snoozes.';
 comment on column jobs.created_at is 'When it was enqueued.';
 comment on column jobs.finished_at is 'When it ended.';
-comment on column jobs.cancel_requested_at is 'When it was asked to stop while it ran; however that execution ends, the job ends cancelled.';
+comment on column jobs.cancel_requested_at is
+    'When it was asked to stop while it ran; however that execution ends, the job ends cancelled.';
 comment on column jobs.timeout is 'How long one execution may take; null means no limit.';
-comment on column jobs.fingerprint is 'A digest of what was asked for, when the caller chose the id: the same id with other content is refused.';
-comment on column jobs.cause is 'The job whose end cancelled or holds this one: the first cause, not the nearest.';
+comment on column jobs.fingerprint is
+    'A digest of what was asked for, when the caller chose '
+    'the id: the same id with other content is refused.';
+comment on column jobs.cause is
+    'The job whose end cancelled or holds this one: the first cause, not the nearest.';
 comment on column jobs.queue is 'The queue.';
 comment on column jobs.kind is 'What is to be done; handlers go by it.';
 comment on column jobs.unique_key is 'At most one live job has it.';
@@ -98,7 +111,8 @@ create table ready (
         autovacuum_vacuum_cost_delay = 0);
 alter sequence ready_seq owned by ready.seq;
 comment on sequence ready_seq is 'The order of ready jobs inside a lane.';
-comment on table ready is 'Jobs that may be acquired now. A lane is one (queue, priority), first in first out by seq.';
+comment on table ready is
+    'Jobs that may be acquired now. A lane is one (queue, priority), first in first out by seq.';
 comment on column ready.queue is 'The queue.';
 comment on column ready.priority is 'The lane.';
 comment on column ready.seq is 'The place in the lane.';
@@ -116,7 +130,8 @@ create table scheduled (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 create index scheduled_run_at_idx on scheduled (run_at);
 comment on index scheduled_run_at_idx is 'Promote takes what is due.';
-comment on table scheduled is 'Jobs that wait for their time: enqueued for later, retried, snoozed.';
+comment on table scheduled is
+    'Jobs that wait for their time: enqueued for later, retried, snoozed.';
 comment on column scheduled.job_id is 'The job.';
 comment on column scheduled.run_at is 'When it becomes ready.';
 comment on column scheduled.priority is 'As on the job, for counting.';
@@ -132,7 +147,8 @@ create table blocked (
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 comment on table blocked is 'Jobs that wait for parents.';
 comment on column blocked.job_id is 'The job.';
-comment on column blocked.remaining is 'Parents that it waits for, plus one while it has rows in links.';
+comment on column blocked.remaining is
+    'Parents that it waits for, plus one while it has rows in links.';
 comment on column blocked.priority is 'As on the job, for counting.';
 comment on column blocked.queue is 'As on the job, for counting.';
 

@@ -13,7 +13,9 @@ comment on index dependencies_child_idx is 'Recounting what a child waits for; p
 comment on table dependencies is 'A child waits for its parent.';
 comment on column dependencies.parent is 'The job waited for.';
 comment on column dependencies.child is 'The job that waits.';
-comment on column dependencies.policy is 'What becomes of the child if the parent ends cancelled or discarded: cancel, continue or hold.';
+comment on column dependencies.policy is
+    'What becomes of the child if the parent ends '
+    'cancelled or discarded: cancel, continue or hold.';
 
 create table links (
     parent uuid not null,
@@ -26,7 +28,8 @@ create index links_xid_idx on links (xid);
 create index links_parent_idx on links (parent);
 comment on index links_xid_idx is 'The links that a committing transaction asked for.';
 comment on index links_parent_idx is 'Prune keeps the parents named here.';
-comment on table links is 'Parents that existed before, to be attached to a child as its transaction commits.';
+comment on table links is
+    'Parents that existed before, to be attached to a child as its transaction commits.';
 comment on column links.parent is 'The job to wait for.';
 comment on column links.child is 'The job that waits.';
 comment on column links.xid is 'The transaction that enqueued the child.';
@@ -36,11 +39,20 @@ create table tickets (
     xid xid8 not null,
     constraint tickets_pkey primary key (xid)
 );
-comment on table tickets is 'One row a transaction that has links; its deferred trigger attaches them inside COMMIT.';
+comment on table tickets is
+    'One row a transaction that has links; its deferred trigger attaches them inside COMMIT.';
 comment on column tickets.xid is 'The transaction.';
 
-create function link_at_commit() returns trigger language plpgsql as $$ begin return null; end $$;
+create function link_at_commit() returns trigger
+language plpgsql
+as $$
+begin
+    return null;
+end $$;
 comment on function link_at_commit is 'Attaches the links of the committing transaction.';
-create constraint trigger tickets_link_at_commit after insert on tickets
-    deferrable initially deferred for each row execute function link_at_commit();
-comment on trigger tickets_link_at_commit on tickets is 'Runs inside COMMIT, when the children are complete and no lock has to be held for long.';
+create constraint trigger tickets_link_at_commit
+    after insert on tickets
+    deferrable initially deferred
+    for each row execute function link_at_commit();
+comment on trigger tickets_link_at_commit on tickets is
+    'Runs inside COMMIT, when the children are complete and no lock has to be held for long.';

@@ -26,7 +26,8 @@ comment on column executions.worker is 'Who runs it.';
 comment on column executions.ready_at is 'Since when the job had been ready.';
 comment on column executions.started_at is 'When it was acquired.';
 comment on column executions.finished_at is 'When it ended; null while it is open.';
-comment on column executions.outcome is 'completed, failed, snoozed, released, cancelled, lost or timed_out; null while it is open.';
+comment on column executions.outcome is
+    'completed, failed, snoozed, released, cancelled, lost or timed_out; null while it is open.';
 comment on column executions.error is 'What went wrong, in the worker''s words, cut to 16 KiB.';
 comment on column executions.result is 'What a completed run gave.';
 
@@ -67,7 +68,9 @@ create table grants (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 create index grants_expires_at_idx on grants (expires_at) where expires_at is not null;
 comment on index grants_expires_at_idx is 'Rescue takes executions past their time-out.';
-comment on table grants is 'What one acquire gave to one worker, kept until all of it has ended: how a lost worker''s executions are found.';
+comment on table grants is
+    'What one acquire gave to one worker, kept until all of '
+    'it has ended: how a lost worker''s executions are found.';
 comment on column grants.id is 'Counts acquires.';
 comment on column grants.worker is 'To whom.';
 comment on column grants.call_number is 'The worker''s own number of the call.';

@@ -63,8 +63,18 @@ macro_rules! embed {
 
 /// The files of this version. `tests/tidy.rs` checks that none in `schema/` is left out.
 pub const EMBEDDED: Files = Files {
-    migrations: embed!(Migration in "migrations": "0001_jobs", "0002_dependencies", "0003_executions"),
-    functions: embed!(FunctionFile in "functions": "limits", "refuse", "ids", "wake", "check_jobs", "graph", "enqueue", "store_jobs", "enqueue_many", "place", "cascade", "link", "reschedule", "worker", "pick", "acquire", "finish", "fail", "heartbeat", "rescue", "operate", "retry", "maintain", "prune", "verify", "views", "grants"),
+    migrations: embed!(Migration in "migrations":
+        "0001_jobs", "0002_dependencies", "0003_executions",
+    ),
+    functions: embed!(FunctionFile in "functions":
+        "limits", "refuse", "ids", "wake",
+        "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs", "enqueue",
+        "entries", "enqueue_many",
+        "place", "cascade", "link", "reschedule", "take_back", "worker",
+        "pick", "acquire", "finish", "complete", "fail", "heartbeat",
+        "operate", "retry", "rescue", "prune", "maintain",
+        "verify", "views", "grants",
+    ),
 };
 
 #[cfg(test)]

@@ -1,0 +1,116 @@
+-- The good end of an execution.
+
+create or replace function complete(
+    worker uuid,
+    job_ids uuid[],
+    attempts int[],
+    tokens uuid[],
+    results jsonb[] default null
+) returns table (job_id uuid, verdict text)
+language plpgsql volatile security definer
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    n int := check_finish(
+        'complete', complete.worker, complete.job_ids, complete.attempts, complete.tokens,
+        cardinality(complete.results)
+    );
+    done uuid[];
+    stopped boolean;
+    clock timestamptz := clock_timestamp();
+begin
+    with given as materialized (
+        select g.*
+        from unnest(
+            complete.job_ids, complete.attempts, complete.tokens, complete.results
+        ) with ordinality g(id, attempt, token, result, n)
+        order by g.id, g.attempt, g.n
+    ),
+    closed as (
+        update executions e
+        set finished_at = clock, outcome = 'completed', result = g.result
+        from given g
+        where e.job_id = g.id
+            and e.attempt = g.attempt
+            and e.token = g.token
+            and e.worker = complete.worker
+            and e.finished_at is null
+            and (g.result is null or json_fault(g.result, limit_of('result_bytes')) is null)
+        returning e.job_id
+    )
+    select array_agg(c.job_id) into done
+    from closed c;
+    stopped := done is not null and end_running(done, 'completed');
+    if cardinality(done) = n and not stopped then
+        return query
+            select g.id, 'completed'
+            from unnest(complete.job_ids) with ordinality g(id, n)
+            order by g.n;
+    else
+        return query
+            select *
+            from verdicts(
+                complete.worker,
+                complete.job_ids,
+                complete.attempts,
+                complete.tokens,
+                'completed',
+                done,
+                array_fill('completed'::text, array[coalesce(cardinality(done), 0)])
+            );
+    end if;
+end $$;
+comment on function complete is
+    'Ends executions well. Verdicts: completed, repeated, cancelled (the job was asked to stop), '
+    'stale, result_too_large (the job stays running).';
+
+create or replace function complete_or_raise(
+    worker uuid,
+    job_id uuid,
+    attempt int,
+    token uuid,
+    result jsonb default null
+) returns boolean
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    verdict text;
+begin
+    select c.verdict into verdict
+    from complete(
+        complete_or_raise.worker, array[complete_or_raise.job_id],
+        array[complete_or_raise.attempt], array[complete_or_raise.token],
+        array[complete_or_raise.result]
+    ) c;
+    case verdict
+        when 'stale' then
+            perform refuse(
+                'RL001', 'token is stale: this execution is not yours to finish',
+                complete_or_raise.job_id::text,
+                'Roll back; another execution of the job runs or has run.'
+            );
+        when 'result_too_large' then
+            perform refuse(
+                'RL413',
+                'result is too large',
+                format('%s bytes', pg_column_size(complete_or_raise.result)),
+                format(
+                    'Keep it under %s bytes as text; pass a reference to what is large.',
+                    limit_of('result_bytes')
+                )
+            );
+        else
+            return verdict <> 'cancelled';
+    end case;
+end $$;
+comment on function complete_or_raise is
+    'Ends one execution well in the caller''s transaction, so that its writes and its completion '
+    'stand or fall together. Raises RL001 when the token is stale and RL413 for a result too '
+    'large; false when the job was asked to stop.';

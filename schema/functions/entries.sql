@@ -1,0 +1,226 @@
+-- Reading the entries of enqueue_many. The fast pass trusts nothing: the first entry with a type
+-- that is not the one expected goes to refuse_entry, which names the job and the key.
+
+create or replace function is_uuid(value text) returns boolean
+language sql immutable parallel safe
+return value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
+comment on function is_uuid is 'Whether a text is a UUID in its usual form.';
+
+create or replace function is_whole(value jsonb) returns boolean
+language sql immutable parallel safe
+return case
+    when jsonb_typeof(value) = 'number'
+        then value::numeric between -999999999 and 999999999 and scale(value::numeric) = 0
+    else false
+end;
+comment on function is_whole is
+    'Whether a JSON value is a whole number that fits an '
+    'int. Looks at no text: that of 1e131071 is long.';
+
+create or replace function entry_fault(job jsonb) returns text
+language sql immutable parallel safe
+return case
+    when jsonb_typeof(job) is distinct from 'object' then 'an object'
+    when job - array[
+        'ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on', 'on_parent_failure',
+        'max_attempts', 'timeout', 'unique_key', 'id'
+    ] <> '{}'
+        then 'unknown'
+    when jsonb_typeof(job -> 'kind') is distinct from 'string' then 'kind'
+    when coalesce(jsonb_typeof(job -> 'ref'), 'null') not in ('string', 'null') then 'ref'
+    when coalesce(jsonb_typeof(job -> 'queue'), 'null') not in ('string', 'null') then 'queue'
+    when coalesce(jsonb_typeof(job -> 'unique_key'), 'null') not in ('string', 'null')
+        then 'unique_key'
+    when coalesce(jsonb_typeof(job -> 'on_parent_failure'), 'null') not in ('string', 'null')
+        then 'on_parent_failure'
+    when job ->> 'on_parent_failure' not in ('cancel', 'continue', 'hold')
+        then 'on_parent_failure'
+    when job ? 'priority' and job -> 'priority' <> 'null' and not is_whole(job -> 'priority')
+        then 'priority'
+    when job ? 'max_attempts'
+        and job -> 'max_attempts' <> 'null'
+        and not is_whole(job -> 'max_attempts')
+        then 'max_attempts'
+    when coalesce(jsonb_typeof(job -> 'id'), 'null') not in ('string', 'null') then 'id'
+    when not is_uuid(job ->> 'id') then 'id'
+    when job ? 'run_at'
+        and job -> 'run_at' <> 'null'
+        and (
+            jsonb_typeof(job -> 'run_at') <> 'string'
+            or job ->> 'run_at' !~
+                '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?'
+                '(Z|[+-][0-9]{2}(:?[0-9]{2})?)$'
+        )
+        then 'run_at'
+    when job ? 'timeout'
+        and job -> 'timeout' <> 'null'
+        and (
+            jsonb_typeof(job -> 'timeout') <> 'string'
+            or job ->> 'timeout' !~ '^[0-9PTHMSDa-z.: ]{1,64}$'
+        )
+        then 'timeout'
+    when coalesce(jsonb_typeof(job -> 'depends_on'), 'null') not in ('array', 'null')
+        then 'depends_on'
+    when jsonb_typeof(job -> 'depends_on') = 'array'
+        and job @? '$.depends_on[*] ? (@.type() != "string")'
+        then 'depends_on'
+end;
+comment on function entry_fault is
+    'The key of an entry that has not the type it needs; null when all have.';
+
+create or replace function refuse_entry(place bigint, job jsonb, fault text) returns void
+language plpgsql stable
+set search_path from current
+as $$
+begin
+    if fault = 'an object' then
+        perform refuse(
+            'RL422', format('jobs: entry %s is not an object', place), excerpt(refuse_entry.job),
+            'Each entry is an object with a kind.'
+        );
+    elsif fault = 'unknown' then
+        perform refuse(
+            'RL422',
+            format('jobs: entry %s has an unknown key', place),
+            (
+                select min(k)
+                from jsonb_object_keys(refuse_entry.job) k
+                where k not in (
+                    'ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on',
+                    'on_parent_failure', 'max_attempts', 'timeout', 'unique_key', 'id'
+                )
+            ),
+            'Use ref, kind, args, queue, priority, run_at, depends_on, on_parent_failure, '
+            'max_attempts, timeout, unique_key, id.'
+        );
+    end if;
+    perform refuse(
+        'RL422',
+        format('%s of job %s is not valid', fault, place),
+        excerpt(refuse_entry.job -> fault),
+        case fault
+            when 'priority' then 'Use a whole number from 0 to 9.'
+            when 'max_attempts' then 'Use a whole number from 1 on.'
+            when 'run_at' then 'Use ISO 8601 with a time zone, as 2030-01-31T12:00:00Z.'
+            when 'timeout' then 'Use an interval, as "30 seconds" or "PT30S".'
+            when 'depends_on' then 'Use an array of strings: refs of this call or ids.'
+            when 'on_parent_failure' then 'Use cancel, continue or hold.'
+            when 'id' then 'Use a UUID.'
+            else 'Use a string.'
+        end
+    );
+end $$;
+comment on function refuse_entry is 'Raises RL422 for a key of an entry.';
+
+create or replace function cast_entries(
+    jobs jsonb,
+    out run_ats timestamptz[],
+    out timeouts interval[]
+)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    entry record;
+    field text;
+    moment timestamptz;
+    length interval;
+begin
+    begin
+        if cast_entries.jobs @? '$[*].run_at' then
+            run_ats := array(
+                select (j.job ->> 'run_at')::timestamptz
+                from jsonb_array_elements(cast_entries.jobs) with ordinality j(job, n)
+                order by j.n
+            );
+        end if;
+        if cast_entries.jobs @? '$[*].timeout' then
+            timeouts := array(
+                select (j.job ->> 'timeout')::interval
+                from jsonb_array_elements(cast_entries.jobs) with ordinality j(job, n)
+                order by j.n
+            );
+        end if;
+        return;
+    exception when data_exception then
+        null;
+    end;
+    for entry in
+        select j.n, j.job
+        from jsonb_array_elements(cast_entries.jobs) with ordinality j(job, n)
+        order by j.n
+    loop
+        begin
+            field := 'run_at';
+            moment := (entry.job ->> field)::timestamptz;
+            field := 'timeout';
+            length := (entry.job ->> field)::interval;
+        exception when data_exception then
+            perform refuse_entry(entry.n, entry.job, field);
+        end;
+    end loop;
+end $$;
+comment on function cast_entries is
+    'Times and intervals of the entries; raises RL422 for the first that is none.';
+
+create or replace function read_edges(
+    jobs jsonb,
+    refs text[],
+    out children int[],
+    out parents int[],
+    out outside uuid[],
+    out policies text[]
+)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    wrong record;
+begin
+    if read_edges.jobs is null then
+        return;
+    end if;
+    select
+        array_agg(e.child order by e.k),
+        array_agg(e.parent order by e.k),
+        array_agg(e.outside order by e.k),
+        array_agg(e.policy order by e.k)
+    into children, parents, outside, policies
+    from (
+        select
+            row_number() over () as k,
+            j.n::int as child,
+            r.n::int as parent,
+            case when r.n is null and is_uuid(d.name) then d.name::uuid end as outside,
+            coalesce(j.job ->> 'on_parent_failure', 'cancel') as policy
+        from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
+        cross join lateral jsonb_array_elements_text(
+            case
+                when jsonb_typeof(j.job -> 'depends_on') = 'array' then j.job -> 'depends_on'
+                else '[]'
+            end
+        ) d(name)
+        left join unnest(read_edges.refs) with ordinality r(name, n) on r.name = d.name
+    ) e;
+    if exists (
+        select from unnest(parents, outside) g(parent, outside)
+        where g.parent is null and g.outside is null
+    ) then
+        select j.n, d.name into wrong
+        from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
+        cross join lateral jsonb_array_elements_text(
+            case
+                when jsonb_typeof(j.job -> 'depends_on') = 'array' then j.job -> 'depends_on'
+                else '[]'
+            end
+        ) d(name)
+        where not is_uuid(d.name) and d.name <> all (array_remove(read_edges.refs, null))
+        order by j.n limit 1;
+        perform refuse(
+            'RL422', format('depends_on of job %s names no job', wrong.n), wrong.name,
+            'Use a ref of this call or the id of a job.'
+        );
+    end if;
+end $$;
+comment on function read_edges is
+    'The edges of the entries: child and parent by place, or the parent by id.';

@@ -1,0 +1,121 @@
+-- What the edges of a call mean.
+
+create or replace function plan_edges(
+    ids uuid[],
+    owners uuid[],
+    inout priorities int[],
+    inout children int[],
+    inout parents int[],
+    inout outside uuid[],
+    inout policies text[],
+    out remaining int[],
+    out has_children boolean[]
+)
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    wrong record;
+    inherited int[] := array_fill(null::int, array[cardinality(ids)]);
+    e record;
+begin
+    -- Edges of jobs that this call does not create are
+    -- ignored; parents that it does not create are outside.
+    select
+        array_agg(x.child order by x.k),
+        array_agg(x.parent order by x.k),
+        array_agg(x.outside order by x.k),
+        array_agg(x.policy order by x.k)
+    into children, parents, outside, policies
+    from (
+        select distinct on (g.child, y.parent, y.outside)
+            g.child, y.parent, y.outside, g.policy, g.k
+        from unnest(
+            plan_edges.children, plan_edges.parents, plan_edges.outside, plan_edges.policies
+        ) with ordinality g(child, parent, outside, policy, k)
+        -- The job meant: a ref may stand for one that exists, or for another of this call.
+        cross join lateral (
+            select coalesce(owners[g.parent], plan_edges.ids[g.parent], g.outside) as id
+        ) t
+        left join (
+            select i.id, i.place::int as place
+            from unnest(plan_edges.ids) with ordinality i(id, place)
+            where owners[i.place] is null
+        ) i on i.id = t.id
+        cross join lateral (
+            select i.place as parent, case when i.place is null then t.id end as outside
+        ) y
+        where owners[g.child] is null
+        order by g.child, y.parent, y.outside, g.k
+    ) x;
+    select e2.child, count(*) as n into wrong
+    from unnest(children) e2(child)
+    group by e2.child
+    having count(*) > limit_of('parents')
+    limit 1;
+    if found then
+        perform check_count('a job', 'parents', wrong.n, limit_of('parents'));
+    end if;
+    remaining := array_fill(0, array[cardinality(ids)]);
+    has_children := array_fill(false, array[cardinality(ids)]);
+    for e in
+        select g.child, g.parent, g.outside, j.id as found, j.state, j.priority
+        from unnest(children, parents, outside) with ordinality g(child, parent, outside, k)
+        left join jobs j on j.id = g.outside
+        order by g.k
+    loop
+        if e.parent is not null then
+            remaining[e.child] := remaining[e.child] + 1;
+            has_children[e.parent] := true;
+        elsif e.found is null then
+            perform refuse(
+                'RL422', format('depends_on of job %s names no job', e.child), e.outside::text,
+                'Enqueue the parent first, or leave it out if it was pruned.'
+            );
+        else
+            inherited[e.child] := least(inherited[e.child], e.priority);
+        end if;
+    end loop;
+    -- What has completed stays so: it need not be linked.
+    select
+        array_agg(g.child order by g.k),
+        array_agg(g.parent order by g.k),
+        array_agg(g.outside order by g.k),
+        array_agg(g.policy order by g.k)
+    into children, parents, outside, policies
+    from unnest(
+        children, parents, outside, policies
+    ) with ordinality g(child, parent, outside, policy, k)
+    left join jobs j on j.id = g.outside and j.state = 'completed'
+    where j.id is null;
+    priorities := inherit_priorities(
+        coalesce(priorities, array_fill(null::int, array[cardinality(ids)])),
+        coalesce(
+            (
+                select array_agg(g.child order by g.k)
+                from unnest(children, parents) with ordinality g(child, parent, k)
+                where g.parent is not null
+            ),
+            '{}'
+        ),
+        coalesce(
+            (
+                select array_agg(g.parent order by g.k)
+                from unnest(parents) with ordinality g(parent, k)
+                where g.parent is not null
+            ),
+            '{}'
+        ),
+        inherited
+    );
+    for e in
+        select distinct g.child
+        from unnest(children, outside) g(child, outside)
+        where g.outside is not null
+    loop
+        remaining[e.child] := remaining[e.child] + 1;
+    end loop;
+end $$;
+comment on function plan_edges is
+    'What the edges of a call mean: what each job waits for, who has children, which parents are '
+    'to be linked, and the inherited priorities.';
