@@ -10,6 +10,7 @@ mod http;
 mod maintenance;
 mod migrate;
 mod pipeline;
+mod roles;
 mod service;
 mod sql;
 mod wakeups;
