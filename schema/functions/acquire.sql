@@ -139,10 +139,17 @@ begin
         and (lane.lane_queues, lane.lane_priorities)
             is distinct from (lane.aged_queues, lane.aged_priorities)
     then
-        took := take(
-            lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age, room,
-            true
-        );
+        if lane.least_share = lane.share then
+            took := take(
+                lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age,
+                room, true
+            );
+        else
+            took := take_by_share(
+                lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
+                lane.aged_ends, lane.aged_shares, acquire.kinds, acquire.max_jobs, room
+            );
+        end if;
         picked := took.ids;
         since := took.ready_ats;
         room := room - took.bytes;
