@@ -60,9 +60,7 @@ begin
     );
     select u.queue into wrong
     from unnest(check_acquire.queues) u(queue)
-    where u.queue is null
-        or u.queue !~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$'
-        or length(u.queue) > limit_of('name_length')
+    where not is_queue_name(u.queue)
     limit 1;
     if found then
         perform check_queue(wrong);
