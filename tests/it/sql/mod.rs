@@ -17,6 +17,7 @@ mod isolation;
 mod keys;
 mod leases;
 mod lifecycle;
+mod limits;
 mod links;
 mod operators;
 mod plan_shapes;
