@@ -126,12 +126,12 @@ as $$
 declare
     lane record;
     took record;
-    pass uuid := gen_random_uuid();
+    own_token uuid := gen_random_uuid();
     clock timestamptz;
     picked uuid[];
-    since timestamptz[];
+    ready_ats timestamptz[];
     sorted uuid[];
-    numbers int[];
+    attempts int[];
     expires timestamptz;
     for_age int;
     room bigint := limit_of('acquire_bytes');
@@ -175,7 +175,7 @@ begin
             );
         end if;
         picked := took.ids;
-        since := took.ready_ats;
+        ready_ats := took.ready_ats;
         room := room - took.bytes;
     end if;
     if coalesce(cardinality(picked), 0) < acquire.max_jobs and room > 0 then
@@ -189,31 +189,31 @@ begin
             picked is null
         );
         picked := picked || took.ids;
-        since := since || took.ready_ats;
+        ready_ats := ready_ats || took.ready_ats;
     end if;
     if picked is null then
         return;
     end if;
     select array_agg(u.id order by u.id), array_agg(u.ready_at order by u.id)
-    into sorted, since
-    from unnest(picked, since) u(id, ready_at);
+    into sorted, ready_ats
+    from unnest(picked, ready_ats) u(id, ready_at);
     clock := clock_timestamp();
     with taken as (
         update jobs j set state = 'running', seq = null, attempt = j.attempt + 1
         where j.id = any(sorted)
         returning j.id, j.attempt, j.timeout
     )
-    select array_agg(t.attempt order by t.id), min(clock + t.timeout) into numbers, expires
+    select array_agg(t.attempt order by t.id), min(clock + t.timeout) into attempts, expires
     from taken t;
     insert into executions (job_id, attempt, token, worker, ready_at, started_at)
-    select g.id, g.attempt, pass, acquire.worker, g.ready_at, clock
-    from unnest(sorted, numbers, since) g(id, attempt, ready_at);
+    select g.id, g.attempt, own_token, acquire.worker, g.ready_at, clock
+    from unnest(sorted, attempts, ready_ats) g(id, attempt, ready_at);
     insert into grants (worker, call_number, expires_at, job_ids, attempts)
-    values (acquire.worker, acquire.call_number, expires, sorted, numbers);
+    values (acquire.worker, acquire.call_number, expires, sorted, attempts);
     return query
         select
-            j.id, j.attempt, pass, j.queue, j.kind, j.priority::int, j.args, j.timeout, j.run_at,
-            j.created_at
+            j.id, j.attempt, own_token, j.queue, j.kind, j.priority::int, j.args, j.timeout,
+            j.run_at, j.created_at
         from unnest(picked) with ordinality g(id, n)
         join jobs j on j.id = g.id
         order by g.n;

@@ -64,13 +64,13 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-    ids uuid[];
-    numbers int[];
+    unlisted uuid[];
+    unlisted_attempts int[];
 begin
     select
         array_agg(e.job_id order by e.job_id, e.attempt),
         array_agg(e.attempt order by e.job_id, e.attempt)
-    into ids, numbers
+    into unlisted, unlisted_attempts
     from grants g
     cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
     join executions e on e.job_id = u.job_id and e.attempt = u.attempt
@@ -81,8 +81,8 @@ begin
             select from unnest(reconcile.job_ids, reconcile.attempts) k(job_id, attempt)
             where k.job_id = e.job_id and k.attempt = e.attempt
         );
-    if ids is not null then
-        perform take_back(ids, numbers, 'released', 0, null, true);
+    if unlisted is not null then
+        perform take_back(unlisted, unlisted_attempts, 'released', 0, null, true);
     end if;
 end $$;
 comment on function reconcile is

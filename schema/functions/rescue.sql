@@ -43,7 +43,7 @@ as $$
 declare
     overdue bigint[];
     ids uuid[];
-    numbers int[];
+    attempts int[];
     done bigint := 0;
 begin
     overdue := array(
@@ -56,7 +56,7 @@ begin
         return 0;
     end if;
     select array_agg(x.job_id order by x.job_id), array_agg(x.attempt order by x.job_id)
-    into ids, numbers
+    into ids, attempts
     from (
         select e.job_id, e.attempt
         from grants g
@@ -72,7 +72,7 @@ begin
     ) x;
     if ids is not null then
         done := take_back(
-            ids, numbers, 'timed_out', 1, 'the execution ran longer than its timeout', false
+            ids, attempts, 'timed_out', 1, 'the execution ran longer than its timeout', false
         );
     end if;
     -- What others hold goes behind the rest of what is overdue.

@@ -23,7 +23,7 @@ set search_path from current
 as $$
 declare
     clock timestamptz := clock_timestamp();
-    lanes int[] := store_jobs.priorities;
+    own_priorities int[] := store_jobs.priorities;
     children int[];
     parents int[];
     outside uuid[];
@@ -32,7 +32,8 @@ declare
     has_children boolean[];
 begin
     if cardinality(store_jobs.edge_children) > 0 then
-        select p.* into lanes, children, parents, outside, policies, remaining, has_children
+        select p.*
+        into own_priorities, children, parents, outside, policies, remaining, has_children
         from plan_edges(
             store_jobs.ids, store_jobs.owners, store_jobs.priorities, store_jobs.edge_children,
             store_jobs.edge_parents, store_jobs.edge_outside, store_jobs.edge_policies
@@ -44,7 +45,7 @@ begin
         begin
             perform write_jobs(
                 store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args,
-                store_jobs.queues, lanes, store_jobs.run_ats, store_jobs.max_attempts,
+                store_jobs.queues, own_priorities, store_jobs.run_ats, store_jobs.max_attempts,
                 store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children, clock
             );
         exception when unique_violation then
@@ -63,7 +64,7 @@ begin
     else
         perform write_jobs(
             store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args,
-            store_jobs.queues, lanes, store_jobs.run_ats, store_jobs.max_attempts,
+            store_jobs.queues, own_priorities, store_jobs.run_ats, store_jobs.max_attempts,
             store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children, clock
         );
     end if;

@@ -15,7 +15,7 @@ as $$
 declare
     risky uuid[] := '{}';
     plain uuid[];
-    numbers int[];
+    plain_attempts int[];
     one record;
     done int := 0;
     deadline timestamptz := clock_timestamp() + interval '1 second';
@@ -64,10 +64,10 @@ begin
     end loop;
     -- An open execution is its job's newest.
     select array_agg(j.id order by j.id), array_agg(j.attempt order by j.id)
-    into plain, numbers
+    into plain, plain_attempts
     from jobs j
     where j.id = any(plain) and j.id <> all (risky);
-    return done + close_and_move(plain, numbers, outcome, counts, error);
+    return done + close_and_move(plain, plain_attempts, outcome, counts, error);
 end $$;
 comment on function take_back is
     'Closes open executions from outside and puts their jobs where '

@@ -144,29 +144,29 @@ set search_path from current
 as $$
 declare
     clock timestamptz := clock_timestamp();
-    lane int := coalesce(write_job.priority, default_priority());
+    own_priority int := coalesce(write_job.priority, default_priority());
     bytes int := octet_length(write_job.args::text);
-    own uuid := (new_ids(1))[1];
-    place bigint;
+    own_id uuid := (new_ids(1))[1];
+    own_seq bigint;
 begin
     insert into ready as r (queue, priority, job_id, ready_at, args_bytes, kind)
-    values (write_job.queue, lane, own, clock, bytes, write_job.kind)
-    returning r.seq into place;
+    values (write_job.queue, own_priority, own_id, clock, bytes, write_job.kind)
+    returning r.seq into own_seq;
     insert into jobs (
         id, state, priority, max_attempts, args_bytes, seq, run_at, created_at, timeout, queue,
         kind, args
     )
     values (
-        own,
+        own_id,
         'ready',
-        lane,
+        own_priority,
         coalesce(
             write_job.max_attempts,
             (select q.max_attempts from queues q where q.name = write_job.queue),
             default_max_attempts()
         ),
         bytes,
-        place,
+        own_seq,
         clock,
         clock,
         write_job.timeout,
@@ -175,7 +175,7 @@ begin
         write_job.args
     );
     perform wake(array[write_job.queue]);
-    return own;
+    return own_id;
 end $$;
 comment on function write_job is
     'Inserts one job that is ready at once and has neither parents nor a key.';
