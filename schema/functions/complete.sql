@@ -53,17 +53,39 @@ begin
             from unnest(complete.job_ids) with ordinality g(id, n)
             order by g.n;
     else
+        -- Of one execution given several times the first result that fits was taken.
         return query
-            select *
-            from verdicts(
-                complete.worker,
-                complete.job_ids,
-                complete.attempts,
-                complete.tokens,
-                'completed',
-                done,
-                array_fill('completed'::text, array[coalesce(cardinality(done), 0)])
-            );
+            select x.job_id,
+                case
+                    when not x.done then x.verdict
+                    when x.n < x.taken then 'result_too_large'
+                    when x.n = x.taken then 'completed'
+                    else 'repeated'
+                end
+            from (
+                select v.job_id, v.verdict, v.n,
+                    bool_or(v.verdict = 'completed') over same as done,
+                    min(v.n) filter (
+                        where v.result is null
+                            or json_fault(v.result, limit_of('result_bytes')) is null
+                    ) over same as taken
+                from rows from (
+                    verdicts(
+                        complete.worker,
+                        complete.job_ids,
+                        complete.attempts,
+                        complete.tokens,
+                        'completed',
+                        done,
+                        array_fill('completed'::text, array[coalesce(cardinality(done), 0)])
+                    ),
+                    unnest(complete.attempts),
+                    unnest(complete.tokens),
+                    unnest(complete.results)
+                ) with ordinality v(job_id, verdict, attempt, token, result, n)
+                window same as (partition by v.job_id, v.attempt, v.token)
+            ) x
+            order by x.n;
     end if;
 end $$;
 comment on function complete is

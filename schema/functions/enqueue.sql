@@ -16,7 +16,8 @@ create or replace function enqueue_batch(
     edge_parents int[] default null,
     edge_outside uuid[] default null,
     edge_policies text[] default null,
-    single boolean default false
+    single boolean default false,
+    call_sizes int[] default null
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
@@ -65,6 +66,20 @@ begin
             )
             order by g.n
         );
+        if enqueue_batch.call_sizes is not null then
+            prints := array(
+                select case when g.size is null then g.print
+                    else md5(g.print::text || g.size)::uuid end
+                from unnest(prints, enqueue_batch.call_sizes) with ordinality g(print, size, n)
+                order by g.n
+            );
+        end if;
+        if cardinality(enqueue_batch.edge_children) > 0 then
+            prints := with_edges(
+                prints, enqueue_batch.ids, enqueue_batch.edge_children,
+                enqueue_batch.edge_parents, enqueue_batch.edge_outside, enqueue_batch.edge_policies
+            );
+        end if;
     end if;
     for try in 1 .. 5 loop
         if keyed or named then
@@ -95,7 +110,9 @@ begin
 end $$;
 comment on function enqueue_batch is
     'Enqueues jobs given as parallel arrays (null arrays stand for all nulls); edges name a child '
-    'by its place and a parent by place or id. One row a job, in input order.';
+    'by its place and a parent by place or id. A job whose id follows from a key of the whole '
+    'call brings its size in call_sizes, so that a repeat of another size is refused. One row a '
+    'job, in input order.';
 
 create or replace function enqueue(
     kind text,

@@ -46,3 +46,31 @@ begin atomic
 end;
 comment on function fingerprint_of is
     'A digest of what was asked for: a repeated id must bring the same.';
+
+create or replace function with_edges(
+    prints uuid[], ids uuid[], children int[], parents int[], outside uuid[], policies text[]
+) returns uuid[]
+language sql immutable parallel safe
+return array(
+    select case when e.asked is null then g.print else md5(g.print::text || e.asked)::uuid end
+    from unnest(with_edges.prints) with ordinality g(print, n)
+    left join (
+        -- A parent without an id of the caller's is known by its place alone.
+        select x.child, string_agg(distinct x.edge, ',' order by x.edge) as asked
+        from (
+            select y.child,
+                concat(
+                    coalesce(with_edges.ids[y.parent]::text, y.outside::text, y.parent::text),
+                    ' ',
+                    y.policy
+                ) as edge
+            from unnest(
+                with_edges.children, with_edges.parents, with_edges.outside, with_edges.policies
+            ) y(child, parent, outside, policy)
+        ) x
+        group by x.child
+    ) e on e.child = g.n
+    order by g.n
+);
+comment on function with_edges is
+    'Fingerprints of a call that cover the edges as they were asked for, in any order.';

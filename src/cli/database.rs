@@ -1,6 +1,7 @@
 //! Where the database is, for the commands of people.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use rowlock::config::{DatabaseUrl, Settings, defaults};
@@ -66,7 +67,13 @@ impl Database {
 
     /// The verbs, without wake-ups.
     pub(super) async fn engine(&self) -> anyhow::Result<Engine> {
+        self.engine_with(Settings::default().database.statement_timeout).await
+    }
+
+    /// The same with another bound on a statement; zero for none.
+    pub(super) async fn engine_with(&self, timeout: Duration) -> anyhow::Result<Engine> {
         let mut options = self.options().await?;
+        options.settings.statement_timeout = timeout;
         options.settings.pool_size = 2;
         let pool = Pool::new(&options)?;
         Ok(Engine::new(pool, &Settings::default().queue, Wakeups::polling()))

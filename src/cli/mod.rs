@@ -9,6 +9,7 @@ mod postgres;
 mod serve;
 mod show;
 mod stats;
+mod verify;
 mod work;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Job(jobs::ShowArgs),
     /// Show depth, latency, outcomes and workers.
     Stats(stats::Args),
+    /// Check every invariant. Exits 1 when one is violated.
+    Verify(verify::Args),
     /// Cancel jobs that wait, and ask those that run to stop.
     Cancel(operate::Args),
     /// Let discarded and cancelled jobs run again.
@@ -62,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => jobs::list(args).await,
         Command::Job(args) => jobs::show(args).await,
         Command::Stats(args) => stats::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Retry(args) => operate::retry(args).await,
         Command::Postgres(args) => postgres::run(args).await,

@@ -30,6 +30,8 @@ pub const POLL: &str = "2s";
 pub const DRAIN: &str = "30s";
 /// How often the maintenance duties run.
 pub const MAINTENANCE_INTERVAL: &str = "1s";
+/// How often every invariant is checked.
+pub const VERIFY_INTERVAL: &str = "1h";
 /// What is logged.
 pub const LOG: &str = "info";
 /// How it is logged.

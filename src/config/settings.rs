@@ -122,6 +122,11 @@ pub struct QueueSettings {
     #[arg(long, env = "ROWLOCK_MAINTENANCE_INTERVAL")]
     #[arg(default_value = defaults::MAINTENANCE_INTERVAL, value_parser = units::duration)]
     pub maintenance_interval: Duration,
+
+    /// How often every invariant is checked, which reads everything (100ms to 7d); 0s for never
+    #[arg(long, env = "ROWLOCK_VERIFY_INTERVAL", default_value = defaults::VERIFY_INTERVAL)]
+    #[arg(value_parser = units::duration)]
+    pub verify_interval: Duration,
 }
 
 /// Logging.
@@ -187,6 +192,7 @@ impl Settings {
             ("ROWLOCK_POLL", time(queue.poll)),
             ("ROWLOCK_DRAIN", time(queue.drain)),
             ("ROWLOCK_MAINTENANCE_INTERVAL", time(queue.maintenance_interval)),
+            ("ROWLOCK_VERIFY_INTERVAL", time(queue.verify_interval)),
             ("ROWLOCK_LOG", self.log.filter.clone()),
             ("ROWLOCK_LOG_FORMAT", format.get_name().to_owned()),
         ]

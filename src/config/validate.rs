@@ -130,6 +130,11 @@ impl Settings {
         faults.extend(outside("ROWLOCK_DRAIN", queue.drain, Duration::ZERO, 24 * hour));
         let interval = queue.maintenance_interval;
         faults.extend(outside("ROWLOCK_MAINTENANCE_INTERVAL", interval, 10 * MILLI, hour));
+        let interval = queue.verify_interval;
+        if !interval.is_zero() {
+            let (least, most) = (100 * MILLI, 7 * 24 * hour);
+            faults.extend(outside("ROWLOCK_VERIFY_INTERVAL", interval, least, most));
+        }
         faults
     }
 }

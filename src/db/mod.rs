@@ -20,4 +20,4 @@ pub use connect::{Options, connect};
 pub use connection::{Connection, Params, Transaction};
 pub use error::{Error, Recovery, Source};
 pub use pool::{Manager, Pool, PoolStatus, Pooled};
-pub use tokio_postgres::{GenericClient, Row};
+pub use tokio_postgres::{Client, GenericClient, Row};

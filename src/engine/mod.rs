@@ -31,6 +31,7 @@ pub use crate::store::inspect::{
     Depth, ExecutionRecord, JobDetails, JobFilter, JobPage, JobSummary, LatencyFigures,
     OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures,
 };
+pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};
 
 use crate::config::QueueSettings;

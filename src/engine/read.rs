@@ -10,6 +10,7 @@ use super::{Engine, Error, rest};
 use crate::store::inspect::{
     self, JobDetails, JobFilter, JobPage, QueueFigures, Stats, WorkerFigures,
 };
+use crate::store::verify::{Finding, verify};
 
 /// The first pause between two looks at a job that has not ended; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -82,5 +83,14 @@ impl Engine {
     /// By class; see [`Error`].
     pub async fn stats(&self) -> Result<Stats, Error> {
         inspect::stats(&*self.connection().await?).await
+    }
+
+    /// Checks every invariant of the model, one finding each. Reads everything.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn verify(&self) -> Result<Vec<Finding>, Error> {
+        verify(&*self.connection().await?).await
     }
 }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use super::problem::Problem;
+use crate::model::NewJob;
 
 const HEADER: &str = "idempotency-key";
 const MOST_CHARACTERS: usize = 200;
@@ -36,8 +37,17 @@ impl IdempotencyKey {
         Ok(Some(IdempotencyKey(String::from_utf8_lossy(bytes).into_owned())))
     }
 
+    /// Gives ids to the jobs of the call that have none.
+    pub(super) fn name(&self, jobs: &mut [NewJob]) {
+        let size = i32::try_from(jobs.len()).unwrap_or(i32::MAX);
+        for (place, job) in jobs.iter_mut().enumerate().filter(|(_, job)| job.id.is_none()) {
+            job.id = Some(self.job_id(place));
+            job.call_size = Some(size);
+        }
+    }
+
     /// The id of the job at this place (from 0) of the call.
-    pub(super) fn job_id(&self, place: usize) -> Uuid {
+    fn job_id(&self, place: usize) -> Uuid {
         let mut hash = Sha256::new();
         hash.update(b"rowlock idempotency key\0");
         hash.update((place as u64).to_be_bytes());

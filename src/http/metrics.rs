@@ -73,6 +73,11 @@ fn describe() {
         "Runs of maintenance, by duty and outcome."
     );
     describe_counter!("rowlock_maintenance_rows_total", "Rows settled by maintenance, by duty.");
+    describe_counter!("rowlock_wakeups_total", "Notifications that reached this process.");
+    describe_gauge!(
+        "rowlock_invariant_violations",
+        "Violations found by the last check here, by invariant; always 0 where all is well."
+    );
     describe_gauge!("rowlock_pool_connections", "Connections of the pool.");
     describe_gauge!("rowlock_pool_idle_connections", "Connections of the pool that nobody uses.");
     describe_gauge!("rowlock_listener_up", "1 while LISTEN delivers wake-ups, 0 while polling.");

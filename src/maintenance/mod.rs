@@ -2,13 +2,15 @@
 //!
 //! Any number of servers may run it; a duty that another one is at is left to it. A run that says
 //! `more` is followed by the next at once, one that failed by a longer pause. Promotion looks
-//! ahead, and runs when the next scheduled job is due.
+//! ahead, and runs when the next scheduled job is due. The invariants are checked by a loop of
+//! their own, rarely.
 //!
 //! # Not here
 //!
 //! What a duty does: that is SQL, and `maintain()` does the same where no server runs.
 
 mod pace;
+mod verify;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::db::{Error, Pool};
 use crate::shutdown::Shutdown;
 use crate::store::maintain::{self, Duty, DutyRun};
 use pace::Pace;
+pub use verify::start_verify;
 
 /// How many rows one run settles at most.
 const MAX_ROWS: i32 = 1_000;

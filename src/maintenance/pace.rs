@@ -45,7 +45,7 @@ impl Pace {
 }
 
 /// Less up to a quarter by chance, so that servers do not run in step.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.75..=1.0))
 }
 

@@ -82,6 +82,9 @@ pub struct NewJob {
     pub id: Option<Uuid>,
     /// A name for the other jobs of the same call to depend on.
     pub reference: Option<String>,
+    /// How many jobs the call has, for an id that follows from a key of the whole call: a repeat of
+    /// another size is then refused. An id that stands for its job alone has none.
+    pub call_size: Option<i32>,
 }
 
 impl NewJob {
@@ -112,6 +115,7 @@ impl NewJob {
             unique_key: None,
             id: None,
             reference: None,
+            call_size: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod listen;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -26,6 +27,12 @@ use crate::{http, maintenance};
 
 pub use error::Error;
 pub use listen::{Port, bind, serve};
+
+/// For how many times the connect timeout a database may be away at start.
+const CONNECT_TRIES: u32 = 3;
+
+/// Between two tries.
+const CONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What to do about the schema at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +117,7 @@ impl Server {
         let Server { settings, shutdown, listener, cluster, engine, .. } = self;
         let router = http::router(engine.clone(), &settings.http, shutdown.clone());
         maintenance::start(engine.pool(), settings.queue.maintenance_interval, &shutdown);
+        maintenance::start_verify(engine.pool(), settings.queue.verify_interval, &shutdown);
         shutdown.spawn(serve(listener, router, settings.http.header_timeout, shutdown.clone()));
         shutdown.stopping().await;
         let drained = shutdown.drain(settings.queue.drain).await;
@@ -126,13 +134,40 @@ async fn open(
     shutdown: &Shutdown,
 ) -> Result<Engine, Error> {
     let name = &settings.database.schema;
-    let mut client = db::connect(url).await?;
+    let mut client = connect(url, settings.database.connect_timeout, shutdown).await?;
     match schema {
         Schema::Migrate => drop(migrate::run(&mut client, name).await?),
         Schema::Check => migrate::check(&client, name).await?,
     }
     let options = db::Options::new(url.clone(), &settings.database);
     Ok(Engine::open(&options, &settings.queue, shutdown)?)
+}
+
+/// Connects to a database that may be starting too: service and database often start together.
+async fn connect(
+    url: &DatabaseUrl,
+    connect_timeout: Duration,
+    shutdown: &Shutdown,
+) -> Result<db::Client, db::Error> {
+    let patience = connect_timeout * CONNECT_TRIES;
+    let end = Instant::now() + patience;
+    let mut told = false;
+    loop {
+        let error = match db::connect(url).await {
+            Ok(client) => return Ok(client),
+            Err(error @ db::Error::Unavailable(_)) if Instant::now() < end => error,
+            Err(error) => return Err(error),
+        };
+        if !told {
+            let seconds = patience.as_secs_f64();
+            warn!("waiting up to {seconds} s for the database: {}", error.chain());
+            told = true;
+        }
+        tokio::select! {
+            () = shutdown.stopping() => return Err(error),
+            () = tokio::time::sleep(CONNECT_PAUSE) => {}
+        }
+    }
 }
 
 async fn start_cluster(data_dir: PathBuf) -> Result<Cluster, Error> {

@@ -37,7 +37,7 @@ pub struct Enqueued {
 pub async fn enqueue(connection: &Connection, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
     let arrays = Arrays::of(jobs)?;
     let sql = "SELECT job_id, created FROM enqueue_batch(\
-               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)";
     let rows = connection.query(sql, &arrays.params()).await.map_err(refuse_data)?;
     answers(&rows, jobs)
 }
@@ -55,7 +55,7 @@ pub async fn enqueue_on(
     let arrays = Arrays::of(jobs)?;
     let sql = format!(
         "SELECT job_id, created FROM {}.enqueue_batch(\
-         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)",
         schema.quoted()
     );
     let rows = client.query(&sql, &arrays.params()).await;
@@ -85,6 +85,7 @@ struct Arrays<'a> {
     timeouts: Option<Vec<Option<Interval>>>,
     unique_keys: Option<Vec<Option<&'a str>>>,
     ids: Option<Vec<Option<Uuid>>>,
+    call_sizes: Option<Vec<Option<i32>>>,
     edges: Edges<'a>,
 }
 
@@ -117,11 +118,12 @@ impl<'a> Arrays<'a> {
                 jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
             ),
             ids: unless_all_null(jobs.iter().map(|job| job.id).collect()),
+            call_sizes: all(|job| job.call_size),
             edges: Edges::of(jobs)?,
         })
     }
 
-    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 13] {
+    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 14] {
         [
             &self.kinds,
             &self.args,
@@ -136,6 +138,7 @@ impl<'a> Arrays<'a> {
             &self.edges.parents,
             &self.edges.outside,
             &self.edges.policies,
+            &self.call_sizes,
         ]
     }
 }

@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod maintain;
 pub mod operate;
 mod values;
+pub mod verify;
 
 use crate::db::{Error, Row};
 

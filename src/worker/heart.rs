@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::HEARTBEAT_JOBS;
 use super::core::Core;
 use super::pause::Pause;
 use super::stop::StopReason;
 use crate::db::{Error, Pool};
-use crate::model::HeartbeatVerdict;
+use crate::model::{Execution, HeartbeatVerdict};
 use crate::store::heartbeat::heartbeat;
 use crate::telemetry::field;
 
@@ -57,18 +58,51 @@ async fn once(core: &Core, pool: &Pool) -> Result<(), Error> {
     let sent = Instant::now();
     let held = core.ledger.snapshot();
     let lease = core.settings.lease;
-    let verdicts =
-        heartbeat(&connection, core.id, &held.executions, lease, Some(held.seen_call)).await?;
-    core.ledger.trust_until(sent + lease);
-    for (execution, verdict) in held.executions.iter().zip(verdicts) {
-        let reason = match verdict {
-            HeartbeatVerdict::Held => continue,
-            HeartbeatVerdict::Cancel => StopReason::Cancelled,
-            HeartbeatVerdict::Lost => StopReason::Lost,
-        };
-        if core.ledger.stop(execution, reason) {
-            info!({ field::JOB_ID } = %execution.job_id, "stopping: {}", reason.as_str());
+    let parts = parts(&held.executions);
+    // Reconciliation needs the whole list in one call: what is not named is given back.
+    let seen_call = (parts.len() == 1).then_some(held.seen_call);
+    for part in parts {
+        let verdicts = heartbeat(&connection, core.id, part, lease, seen_call).await?;
+        core.ledger.trust_until(sent + lease);
+        for (execution, verdict) in part.iter().zip(verdicts) {
+            obey(core, execution, verdict);
         }
     }
     Ok(())
+}
+
+/// The list in as many parts as calls are needed, one at least. Slots are bounded below that, so
+/// several are needed only where finishes are held up.
+fn parts(held: &[Execution]) -> Vec<&[Execution]> {
+    if held.is_empty() { vec![held] } else { held.chunks(HEARTBEAT_JOBS).collect() }
+}
+
+fn obey(core: &Core, execution: &Execution, verdict: HeartbeatVerdict) {
+    let reason = match verdict {
+        HeartbeatVerdict::Held => return,
+        HeartbeatVerdict::Cancel => StopReason::Cancelled,
+        HeartbeatVerdict::Lost => StopReason::Lost,
+    };
+    if core.ledger.stop(execution, reason) {
+        info!({ field::JOB_ID } = %execution.job_id, "stopping: {}", reason.as_str());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::Token;
+
+    #[test]
+    fn no_call_names_more_than_it_may() {
+        let one = Execution { job_id: Uuid::nil(), attempt: 1, token: Token::new(Uuid::nil()) };
+        let sizes = |held: usize| -> Vec<usize> {
+            parts(&vec![one; held]).iter().map(|part| part.len()).collect()
+        };
+        assert_eq!(sizes(0), [0]);
+        assert_eq!(sizes(10_000), [10_000]);
+        assert_eq!(sizes(10_001), [10_000, 1]);
+    }
 }

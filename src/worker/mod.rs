@@ -61,6 +61,12 @@ use crate::db::{self, Options};
 use crate::model::SchemaName;
 use handler::{Handler, Handlers};
 
+/// The most that one heartbeat may name.
+const HEARTBEAT_JOBS: usize = 10_000;
+
+/// Slots and jobs fetched ahead, over all queues. What ended and is not answered yet is held too.
+const MOST_HELD: usize = 8_000;
+
 /// Why a worker could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,6 +76,9 @@ pub enum Error {
     /// A queue was given no slot.
     #[error("queue {0:?} has a concurrency of 0")]
     NoSlots(String),
+    /// It would hold more than one heartbeat can name.
+    #[error("{0} slots and jobs fetched ahead are more than {most}: start several workers", most = MOST_HELD)]
+    TooManySlots(usize),
     /// It was given no handler.
     #[error("a worker needs a handler: `.on(kind, handler)`")]
     NoHandler,
@@ -115,8 +124,8 @@ impl Worker {
         }
     }
 
-    /// Works on this queue, with so many jobs at once. At most 100 queues, and some 8,000 jobs in
-    /// all: a heartbeat names 10,000.
+    /// Works on this queue, with so many jobs at once. At most 100 queues, and 8,000 jobs in all,
+    /// those fetched ahead included: a heartbeat names 10,000.
     pub fn queue(mut self, queue: impl Into<String>, concurrency: usize) -> Self {
         self.queues.insert(queue.into(), concurrency);
         self

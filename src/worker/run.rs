@@ -16,7 +16,7 @@ use super::finisher::{self, Finish};
 use super::lane::Lane;
 use super::pause::Pause;
 use super::stop::StopReason;
-use super::{Error, Worker, heart};
+use super::{Error, MOST_HELD, Worker, heart};
 use crate::config;
 use crate::db::{Options, Pool, Recovery};
 use crate::engine::{Engine, Wakeups};
@@ -35,7 +35,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// When there is no queue or handler, or the database refuses the first call.
+    /// When there is no queue or handler, there are too many slots, or the database refuses the first call.
     pub async fn run(self, shutdown: &Shutdown) -> Result<(), Error> {
         self.check()?;
         let stop = shutdown.token().child_token();
@@ -74,6 +74,12 @@ impl Worker {
         }
         if self.handlers.is_empty() && self.fallback.is_none() {
             return Err(Error::NoHandler);
+        }
+        let slots: usize = self.queues.values().fold(0, |sum, slots| sum.saturating_add(*slots));
+        let ahead = self.settings.prefetch.saturating_mul(self.queues.len());
+        let held = slots.saturating_add(ahead);
+        if MOST_HELD < held {
+            return Err(Error::TooManySlots(held));
         }
         match self.queues.iter().find(|(_, slots)| **slots == 0) {
             Some((queue, _)) => Err(Error::NoSlots(queue.clone())),

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, so that it links once.
 
+mod alerts;
 mod cli;
 mod db;
 mod embedded;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rowlock::embedded::{self, Profile, Status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_postgres::config::Host;
 use uuid::Uuid;
 
 use crate::harness::{Db, Service, rowlock, wait_until};
@@ -214,10 +215,65 @@ async fn it_refuses_to_start_where_it_should_not() {
     }
     let nowhere = "postgres://nowhere.invalid/x";
     let mut command = rowlock(&["serve", "--listen", free, "--database-url", nowhere]);
+    command.args(["--connect-timeout", "200ms"]);
     let output = command.output().await.expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
+    assert!(said.contains("waiting up to 0.6 s for the database"), "{said}");
     assert!(said.contains("the database is not available"), "{said}");
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_at_start_is_waited_for() {
+    let db = Db::new().await;
+    let config: tokio_postgres::Config = db.url().parse().expect("a url");
+    let host = config.get_hosts()[0].clone();
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    // The port is known, and nobody listens on it yet.
+    let door = tokio::net::TcpSocket::new_v4().expect("a socket");
+    door.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let there = door.local_addr().expect("it has one");
+    let mut url = format!("host=127.0.0.1 port={}", there.port());
+    url += &format!(" dbname={}", config.get_dbname().expect("a database"));
+    url += &format!(" user={}", config.get_user().expect("a user"));
+    if let Some(password) = config.get_password() {
+        url += &format!(" password={}", String::from_utf8_lossy(password));
+    }
+    let mut command = rowlock(&["serve", "--listen", "127.0.0.1:0", "--database-url", &url]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("runs");
+    let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut said = String::new();
+    while !said.contains("waiting up to 15 s for the database") {
+        let line = tokio::time::timeout(SOON, log.next_line()).await.expect("it says so in time");
+        said += &line.expect("readable").unwrap_or_else(|| panic!("it ended: {said}"));
+    }
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    let listener = door.listen(16).expect("listens");
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            let host = host.clone();
+            tokio::spawn(async move {
+                match host {
+                    Host::Tcp(name) => {
+                        let mut to = TcpStream::connect((name.as_str(), port)).await?;
+                        copy_bidirectional(&mut inside, &mut to).await
+                    }
+                    Host::Unix(folder) => {
+                        let socket = folder.join(format!(".s.PGSQL.{port}"));
+                        let mut to = UnixStream::connect(socket).await?;
+                        copy_bidirectional(&mut inside, &mut to).await
+                    }
+                }
+            });
+        }
+    });
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let line = tokio::time::timeout(SOON, lines.next_line()).await.expect("it starts in time");
+    let line = line.expect("readable").unwrap_or_default();
+    assert!(line.starts_with("listening on http://"), "{line}");
+    child.kill().await.expect("ends");
     db.finish().await;
 }
 

@@ -54,7 +54,7 @@ struct WorkflowAnswer {
 ///
 /// With an `Idempotency-Key`, ids follow from the key and the place in the array: a repeat finds
 /// the same jobs while they are kept (200), and other content is refused (409, `RL409`). Jobs that
-/// bring an `id` keep it. Args, options and ids are compared, dependencies are not.
+/// bring an `id` keep it. Args, options, dependencies and the number of jobs are compared.
 #[utoipa::path(
     post, operation_id = "enqueue_jobs",
     path = "/v1/jobs", tag = "jobs", request_body = OneOrMany,
@@ -125,9 +125,7 @@ async fn enqueue_all(
     mut jobs: Vec<NewJob>,
 ) -> Result<Vec<EnqueuedBody>, Problem> {
     if let Some(key) = key {
-        for (place, job) in jobs.iter_mut().enumerate() {
-            job.id.get_or_insert_with(|| key.job_id(place));
-        }
+        key.name(&mut jobs);
     }
     let answers = app.engine.enqueue(jobs).await?;
     let body =

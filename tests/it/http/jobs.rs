@@ -140,6 +140,49 @@ async fn a_key_repeats_the_same_jobs_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_key_stands_for_all_of_its_call() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let outside = crate::http::enqueue(&api, "q", "parent").await;
+    let job = |kind: &str| json!({"kind": kind, "queue": "q"});
+    let child = |parents: &[&str], policy: &str| json!({"kind": "c", "queue": "q", "depends_on": parents, "on_parent_failure": policy});
+    let named = |name: &str| json!({"kind": name, "queue": "q", "ref": name});
+    let asked = json!([named("a"), named("b"), child(&["a", &outside], "hold")]);
+    let first = post_with_key(&api, "k", &asked).await.json(201);
+    let count = async || {
+        let listed = api.get("/v1/jobs?limit=100").await.json(200);
+        listed["jobs"].as_array().expect("jobs").len()
+    };
+    assert_eq!(count().await, 4);
+    for (other, why) in [
+        (json!([named("a"), named("b")]), "fewer"),
+        (json!([named("a"), named("b"), child(&["a", &outside], "hold"), job("d")]), "more"),
+        (json!([named("a"), named("b"), child(&["b", &outside], "hold")]), "another place"),
+        (json!([named("a"), named("b"), child(&["a"], "hold")]), "no outside parent"),
+        (json!([named("a"), named("b"), child(&[], "hold")]), "no parent"),
+        (json!([named("a"), named("b"), child(&["a", &outside], "continue")]), "another policy"),
+        (json!([named("a"), child(&[], "hold"), child(&["a", &outside], "hold")]), "a new edge"),
+    ] {
+        let answer = post_with_key(&api, "k", &other).await;
+        assert_eq!(answer.status, 409, "{why}: {answer:?}");
+        answer.problem(409, "RL409");
+        assert_eq!(count().await, 4, "{why}");
+    }
+    // The order of parents is no content.
+    let again = json!([named("a"), named("b"), child(&[&outside, "a"], "hold")]);
+    let repeat = post_with_key(&api, "k", &again).await.json(200);
+    for place in 0..3 {
+        assert_eq!(first[place]["id"], repeat[place]["id"]);
+    }
+    // One job under a key, then an array of two that begins with it.
+    post_with_key(&api, "one", &job("x")).await.json(201);
+    post_with_key(&api, "one", &json!([job("x"), job("y")])).await.problem(409, "RL409");
+    assert_eq!(count().await, 5);
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn a_hundred_requests_at_once_with_one_key_make_one_job() {
     let db = Db::new().await;
     let api = Api::start(&db).await;

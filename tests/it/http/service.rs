@@ -40,6 +40,41 @@ async fn without_a_database_calls_are_refused_and_the_process_lives() {
 }
 
 #[tokio::test]
+async fn a_pool_that_is_all_in_use_is_a_refusal_for_now() {
+    let db = Db::new().await;
+    let api = Api::start_with(&db, |setup| {
+        setup.database.pool_size = 2;
+        setup.database.connect_timeout = Duration::from_millis(500);
+        setup.database.lock_timeout = Duration::from_secs(60);
+        setup.database.statement_timeout = Duration::from_secs(120);
+    })
+    .await;
+    let (holder, observer) = (db.connect().await, db.connect().await);
+    holder.batch_execute("begin; lock table rowlock.jobs").await.expect("locks");
+    let refused = async {
+        let waiting = "select count(*) = 2 from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        wait_until("both connections wait", SOON, || async {
+            observer.query_one(waiting, &[]).await.expect("reads").get(0)
+        })
+        .await;
+        let answer = api.get("/v1/queues").await;
+        api.get("/healthz").await.json(200);
+        holder.batch_execute("rollback").await.expect("lets go");
+        answer
+    };
+    let (first, second, refused) = tokio::join!(api.get("/v1/jobs"), api.get("/v1/jobs"), refused);
+    refused.problem(503, "unavailable");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    first.json(200);
+    second.json(200);
+    api.get("/v1/queues").await.json(200);
+    drop((holder, observer));
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn readiness_names_the_schema_the_listener_and_the_stop() {
     let db = Db::new().await;
     let api = Api::start(&db).await;

@@ -105,11 +105,10 @@ async fn a_parent_is_counted_once() {
 async fn edges_of_a_child_that_is_not_created_are_ignored() {
     let db = Db::new().await;
     let client = db.connect().await;
-    let id = Uuid::now_v7();
-    let child = enqueue(&client, &format!("'child', id => '{id}'")).await;
+    let child = enqueue(&client, "'child', unique_key => 'k'").await;
     let parent = enqueue(&client, "'parent'").await;
     let call = json!([{"kind": "p", "ref": "p"},
-        {"kind": "child", "id": id, "depends_on": ["p", parent, id]}]);
+        {"kind": "child", "unique_key": "k", "depends_on": ["p", parent, child]}]);
     let answer = enqueue_many(&client, &call).await;
     assert_eq!((answer[1].job_id, answer[1].created), (child, false));
     assert_eq!(states(&client, &[child, answer[0].job_id]).await, ["ready", "ready"]);

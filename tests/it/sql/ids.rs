@@ -134,3 +134,31 @@ async fn ids_in_reverse_order_do_not_deadlock() {
     assert_eq!(drain(&client).await, 200);
     db.finish().await;
 }
+
+#[tokio::test]
+async fn an_id_repeated_with_other_parents_is_refused() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let (one, two) = (enqueue(&client, "'a'").await, enqueue(&client, "'a'").await);
+    let id = uuid::Uuid::now_v7();
+    let call = |parents: &str, policy: &str| {
+        format!("'b', id => '{id}', depends_on => {parents}, on_parent_failure => '{policy}'")
+    };
+    let both = format!("array['{one}', '{two}']::uuid[]");
+    assert_eq!(enqueue(&client, &call(&both, "hold")).await, id);
+    let swapped = format!("array['{two}', '{one}', '{two}']::uuid[]");
+    assert_eq!(enqueue(&client, &call(&swapped, "hold")).await, id);
+    let fewer = format!("array['{one}']::uuid[]");
+    for other in [call(&fewer, "hold"), call(&both, "cancel"), call("null", "hold")] {
+        refused(&client, "RL409", &format!("select enqueue({other})")).await;
+    }
+    let edges = format!("select count(*) from dependencies where child = '{id}'");
+    assert_eq!(value::<i64>(&client, &edges).await, 2);
+    // With a policy that nothing asks for, an id without parents is the same job.
+    let alone = uuid::Uuid::now_v7();
+    for policy in ["cancel", "hold"] {
+        let job = format!("'c', id => '{alone}', on_parent_failure => '{policy}'");
+        assert_eq!(enqueue(&client, &job).await, alone);
+    }
+    db.finish().await;
+}

@@ -25,6 +25,7 @@ mod plans;
 mod prune;
 mod refusals;
 mod rescue;
+mod results;
 mod retry;
 mod schemas;
 mod views;

@@ -194,6 +194,8 @@ async fn a_worker_says_what_it_lacks() {
     assert!(matches!(none, Err(Error::NoHandler)));
     let none = worker(&db).queue("default", 0).on("x", fine).run(&shutdown).await;
     assert!(matches!(none, Err(Error::NoSlots(_))));
+    let many = worker(&db).queue("a", 3_000).queue("b", 3_001).prefetch(1_000).on("x", fine);
+    assert!(matches!(many.run(&shutdown).await, Err(Error::TooManySlots(8_001))));
     let bad = worker(&db).queue("not a name", 1).on("x", fine).run(&shutdown).await;
     assert!(matches!(bad, Err(Error::Database(_))));
     shutdown.drain(DEADLINE).await;
