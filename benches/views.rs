@@ -23,7 +23,7 @@ const HISTORY: &str = "
     with ids as (
         select (substr(id_at(clock_timestamp() - interval '1 hour' * (1 - n::float8 / $2))::text, 1, 13)
             || '-7' || substr(gen_random_uuid()::text, 16))::uuid as id
-        from generate_series($1, least($1 + $3, $2) - 1) n),
+        from generate_series($1::bigint, least($1 + $3::bigint, $2::bigint) - 1) n),
     jobs_in as (
         insert into jobs (id, state, priority, attempt, max_attempts, args_bytes, run_at, created_at,
             finished_at, queue, kind, args)

@@ -60,9 +60,7 @@ begin
     );
     select u.queue into wrong
     from unnest(check_acquire.queues) u(queue)
-    where u.queue is null
-        or u.queue !~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$'
-        or length(u.queue) > limit_of('name_length')
+    where not is_queue_name(u.queue)
     limit 1;
     if found then
         perform check_queue(wrong);
@@ -70,6 +68,29 @@ begin
 end $$;
 comment on function check_acquire is
     'Raises RL422 or RL413 for arguments of acquire that are not valid.';
+
+create or replace function check_kinds(kinds text[]) returns void
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    wrong record;
+begin
+    perform check_count(
+        'acquire', 'kinds', cardinality(check_kinds.kinds), limit_of('acquire_kinds')
+    );
+    select g.kind, g.n into wrong
+    from unnest(check_kinds.kinds) with ordinality g(kind, n)
+    where g.kind is null or length(g.kind) not between 1 and limit_of('name_length')
+    order by g.n limit 1;
+    if found then
+        perform refuse(
+            'RL422', format('kind %s of kinds is not valid', wrong.n), wrong.kind,
+            format('Use 1 to %s characters, or null kinds for all.', limit_of('name_length'))
+        );
+    end if;
+end $$;
+comment on function check_kinds is 'Raises RL422 or RL413 for kinds that are not valid.';
 
 create or replace function acquire(
     worker uuid,
@@ -119,6 +140,9 @@ begin
         acquire.worker, acquire.queues, acquire.max_jobs, acquire.lease, acquire.name,
         acquire.capacity, acquire.metadata
     );
+    if acquire.kinds is not null then
+        perform check_kinds(acquire.kinds);
+    end if;
     if not exists (
         select from workers w
         where w.id = acquire.worker
@@ -139,10 +163,17 @@ begin
         and (lane.lane_queues, lane.lane_priorities)
             is distinct from (lane.aged_queues, lane.aged_priorities)
     then
-        took := take(
-            lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age, room,
-            true
-        );
+        if lane.least_share = lane.share then
+            took := take(
+                lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age,
+                room, true
+            );
+        else
+            took := take_by_share(
+                lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
+                lane.aged_ends, lane.aged_shares, acquire.kinds, acquire.max_jobs, room
+            );
+        end if;
         picked := took.ids;
         ready_ats := took.ready_ats;
         room := room - took.bytes;

@@ -17,9 +17,7 @@ language sql immutable parallel safe
 return kind is not null
     and length(kind) between 1 and limit_of('name_length')
     and kind !~ '[[:cntrl:]]'
-    and queue is not null
-    and length(queue) <= limit_of('name_length')
-    and queue ~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$'
+    and is_queue_name(queue)
     and args is not null
     and json_fault(args, limit_of('args_bytes')) is null
     and coalesce(priority between 0 and 9, true)

@@ -92,6 +92,36 @@ comment on function complete is
     'Ends executions well. Verdicts: completed, repeated, cancelled (the job was asked to stop), '
     'stale, result_too_large (the job stays running).';
 
+create or replace function refuse_result(result jsonb) returns void
+language plpgsql stable
+set search_path from current
+as $$
+begin
+    case json_fault(refuse_result.result, limit_of('result_bytes'))
+        when 'depth' then
+            perform refuse(
+                'RL422', 'result is nested too deep', excerpt(refuse_result.result),
+                format('Nest at most %s levels.', limit_of('json_depth'))
+            );
+        when 'number' then
+            perform refuse(
+                'RL422', 'result has a number out of range', excerpt(refuse_result.result),
+                'Keep numbers to 1,000 digits and 1,000 decimal places; or send it as a string.'
+            );
+        else
+            perform refuse(
+                'RL413',
+                'result is too large',
+                format('%s bytes', pg_column_size(refuse_result.result)),
+                format(
+                    'Keep it under %s bytes as text; pass a reference to what is large.',
+                    limit_of('result_bytes')
+                )
+            );
+    end case;
+end $$;
+comment on function refuse_result is 'Raises for what is wrong with a result.';
+
 create or replace function complete_or_raise(
     worker uuid,
     job_id uuid,
@@ -119,20 +149,12 @@ begin
                 'Roll back; another execution of the job runs or has run.'
             );
         when 'result_too_large' then
-            perform refuse(
-                'RL413',
-                'result is too large',
-                format('%s bytes', pg_column_size(complete_or_raise.result)),
-                format(
-                    'Keep it under %s bytes as text; pass a reference to what is large.',
-                    limit_of('result_bytes')
-                )
-            );
+            perform refuse_result(complete_or_raise.result);
         else
             return verdict <> 'cancelled';
     end case;
 end $$;
 comment on function complete_or_raise is
     'Ends one execution well in the caller''s transaction, so that its writes and its completion '
-    'stand or fall together. Raises RL001 when the token is stale and RL413 for a result too '
-    'large; false when the job was asked to stop.';
+    'stand or fall together. Raises RL001 when the token is stale and RL413 or RL422 for a '
+    'result that cannot be kept; false when the job was asked to stop.';

@@ -39,6 +39,9 @@ begin
     perform check_count(
         'enqueue', 'edges', cardinality(enqueue_batch.edge_children), limit_of('call_edges')
     );
+    perform check_count(
+        'enqueue', 'bytes', pg_column_size(enqueue_batch.args), limit_of('call_bytes')
+    );
     perform check_jobs(
         enqueue_batch.kinds, enqueue_batch.args, enqueue_batch.queues, enqueue_batch.priorities,
         enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts,

@@ -28,6 +28,7 @@ return case
         then 'unknown'
     when jsonb_typeof(job -> 'kind') is distinct from 'string' then 'kind'
     when coalesce(jsonb_typeof(job -> 'ref'), 'null') not in ('string', 'null') then 'ref'
+    when length(job ->> 'ref') not between 1 and limit_of('name_length') then 'ref'
     when coalesce(jsonb_typeof(job -> 'queue'), 'null') not in ('string', 'null') then 'queue'
     when coalesce(jsonb_typeof(job -> 'unique_key'), 'null') not in ('string', 'null')
         then 'unique_key'
@@ -106,6 +107,7 @@ begin
             when 'depends_on' then 'Use an array of strings: refs of this call or ids.'
             when 'on_parent_failure' then 'Use cancel, continue or hold.'
             when 'id' then 'Use a UUID.'
+            when 'ref' then format('Use a string of 1 to %s characters.', limit_of('name_length'))
             else 'Use a string.'
         end
     );

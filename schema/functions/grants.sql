@@ -20,16 +20,18 @@ begin
             ('producer', array['enqueue', 'enqueue_many', 'enqueue_batch']),
             ('worker', array[
                 'acquire', 'complete', 'complete_or_raise', 'fail', 'snooze', 'release',
-                'heartbeat', 'watch', 'settled', 'unwatch'
+                'heartbeat', 'watch', 'settled', 'unwatch', 'paused'
             ]),
             ('service', array[
                 'enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'complete',
                 'complete_or_raise', 'fail', 'snooze', 'release', 'heartbeat', 'watch', 'settled',
-                'unwatch', 'cancel', 'retry', 'pause_queue', 'resume_queue', 'maintain',
+                'unwatch', 'paused', 'cancel', 'retry', 'pause_queue', 'resume_queue', 'maintain',
                 'try_duty', 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of',
                 'default_aging_share'
             ]),
-            ('observer', array['verify', 'id_at', 'limit_of'])
+            ('observer', array[
+                'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
+            ])
         ) g(role, functions)
         join pg_proc p on p.pronamespace = schema::regnamespace and p.proname = any(g.functions)
         where exists (select from pg_roles r where r.rolname = schema || '_' || g.role)

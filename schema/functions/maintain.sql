@@ -84,6 +84,8 @@ set lock_timeout = '5s'
 as $$
 declare
     name text;
+    deadline timestamptz := clock_timestamp() + interval '5 seconds';
+    patience int;
 begin
     perform need_read_committed('maintain');
     if maintain.max_rows is null or maintain.max_rows not between 1 and limit_of('maintain_rows')
@@ -94,6 +96,9 @@ begin
         );
     end if;
     foreach name in array array['link', 'promote', 'rescue', 'prune'] loop
+        -- One patience for all of them; nought would be no limit.
+        patience := extract(epoch from deadline - clock_timestamp()) * 1000;
+        perform set_config('lock_timeout', greatest(patience, 1)::text, true);
         begin
             perform pg_advisory_xact_lock(duty_key(name));
         exception when lock_not_available then
@@ -105,4 +110,4 @@ begin
 end $$;
 comment on function maintain is
     'Runs every maintenance duty once, each at most max_rows rows; '
-    'more says that there is work left. For where no server runs.';
+    'more says that there is work left. Waits 5 s at most, in all, for servers that are at it.';

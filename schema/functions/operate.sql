@@ -169,3 +169,18 @@ begin
 end $$;
 comment on function resume_queue is
     'Lets acquires from a queue go on and wakes its sleepers. False if it was not paused.';
+
+create or replace function paused(queues text[]) returns text[]
+language plpgsql stable security definer
+set search_path from current
+as $$
+begin
+    perform check_count('paused', 'queues', cardinality(paused.queues), limit_of('watch_queues'));
+    return array(
+        select q.name
+        from queues q
+        where q.name = any(paused.queues) and q.paused_at is not null
+        order by q.name
+    );
+end $$;
+comment on function paused is 'Which of these queues are paused: for sleepers, who leave them out.';

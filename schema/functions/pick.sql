@@ -1,7 +1,9 @@
 -- Which ready jobs an acquire takes. Lanes are walked
 -- in an order; inside a lane it is first in, first out.
 
-create or replace function lanes(
+-- Its result has changed once, which CREATE OR REPLACE refuses.
+drop function if exists lanes(text[], text[]);
+create function lanes(
     queues text[],
     kinds text[],
     out lane_queues text[],
@@ -10,6 +12,8 @@ create or replace function lanes(
     out aged_queues text[],
     out aged_priorities smallint[],
     out aged_ends bigint[],
+    out aged_shares real[],
+    out least_share real,
     out share real
 )
 language plpgsql volatile
@@ -25,8 +29,12 @@ begin
         array_agg(h.queue order by h.effective, h.ready_at),
         array_agg(h.priority order by h.effective, h.ready_at),
         array_agg(h.walk_end order by h.effective, h.ready_at),
+        array_agg(h.aging_share order by h.effective, h.ready_at),
+        min(h.aging_share),
         coalesce(max(h.aging_share), 0)
-    into lane_queues, lane_priorities, lane_ends, aged_queues, aged_priorities, aged_ends, share
+    into
+        lane_queues, lane_priorities, lane_ends, aged_queues, aged_priorities, aged_ends,
+        aged_shares, least_share, share
     from (
         select
             q.queue,
@@ -136,3 +144,77 @@ end $$;
 comment on function take is
     'Takes ready jobs out of lanes in their order, at most so many and at most so many bytes of '
     'args; the first of a reply whatever its size.';
+
+create or replace function take_by_share(
+    lane_queues text[],
+    lane_priorities smallint[],
+    aged_queues text[],
+    aged_priorities smallint[],
+    aged_ends bigint[],
+    aged_shares real[],
+    kinds text[],
+    max_jobs int,
+    max_bytes bigint,
+    out ids uuid[],
+    out ready_ats timestamptz[],
+    out bytes bigint
+)
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    tier record;
+    took record;
+    for_age int;
+begin
+    bytes := 0;
+    -- A tier is the lanes that age moved forward, of queues with one
+    -- share. It claims that share of what the tiers above have left.
+    for tier in
+        select
+            l.share,
+            array_agg(l.queue order by l.aged) as queues,
+            array_agg(l.priority order by l.aged) as priorities,
+            array_agg(l.walk_end order by l.aged) as ends
+        from (
+            select
+                x.queue,
+                x.priority,
+                max(x.walk_end) as walk_end,
+                max(x.share) as share,
+                max(x.aged) as aged
+            from (
+                select a.queue, a.priority, a.walk_end, a.share, a.n as aged, null as nominal
+                from unnest(
+                    take_by_share.aged_queues, take_by_share.aged_priorities,
+                    take_by_share.aged_ends, take_by_share.aged_shares
+                ) with ordinality a(queue, priority, walk_end, share, n)
+                union all
+                select b.queue, b.priority, null, null, null, b.n
+                from unnest(
+                    take_by_share.lane_queues, take_by_share.lane_priorities
+                ) with ordinality b(queue, priority, n)
+            ) x
+            group by x.queue, x.priority
+            having max(x.aged) < max(x.nominal)
+        ) l
+        group by l.share
+        order by l.share desc
+    loop
+        for_age := floor(
+            (take_by_share.max_jobs - coalesce(cardinality(ids), 0)) * tier.share + random()
+        );
+        exit when bytes >= take_by_share.max_bytes;
+        continue when for_age = 0;
+        took := take(
+            tier.queues, tier.priorities, tier.ends, take_by_share.kinds, for_age,
+            take_by_share.max_bytes - bytes, ids is null
+        );
+        ids := ids || took.ids;
+        ready_ats := ready_ats || took.ready_ats;
+        bytes := bytes + took.bytes;
+    end loop;
+end $$;
+comment on function take_by_share is
+    'What age claims where queues of one acquire have '
+    'different shares: each queue''s own, and no more.';

@@ -110,7 +110,7 @@ begin
         from workers x
         where x.lease_ends_at < clock_timestamp() - default_of('worker_retention')
             and not exists (select from grants g where g.worker = x.id)
-        order by x.id for update skip locked
+        order by x.id limit prune.max_rows for update skip locked
     ));
     update duties d
     set position = case when cardinality(seen) = prune.max_rows then seen[prune.max_rows] end

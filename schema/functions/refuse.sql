@@ -105,15 +105,20 @@ begin
 end $$;
 comment on function check_count is 'Raises RL413 when a call brings more than it may.';
 
+-- Without a sub-select, so that it is inlined where it is called.
+create or replace function is_queue_name(queue text) returns boolean
+language sql immutable parallel safe
+return coalesce(
+    queue ~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$' and length(queue) <= limit_of('name_length'), false
+);
+comment on function is_queue_name is 'Whether a queue may have this name.';
+
 create or replace function check_queue(queue text, place bigint default null) returns void
 language plpgsql stable
 set search_path from current
 as $$
 begin
-    if check_queue.queue is null
-        or length(check_queue.queue) > limit_of('name_length')
-        or check_queue.queue !~ '^[A-Za-z0-9][A-Za-z0-9._:/-]*$'
-    then
+    if not is_queue_name(check_queue.queue) then
         perform refuse(
             'RL422', 'queue' || coalesce(' of job ' || check_queue.place, '') || ' is not valid',
             check_queue.queue,

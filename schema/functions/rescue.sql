@@ -9,6 +9,7 @@ set lock_timeout = '50ms'
 as $$
 declare
     lost record;
+    deadline timestamptz := clock_timestamp() + interval '1 second';
 begin
     perform need_read_committed('rescue');
     done := close_overdue(rescue.max_rows);
@@ -19,7 +20,7 @@ begin
         where w.id is null or w.lease_ends_at < clock_timestamp()
         order by g.worker
     loop
-        exit when done >= rescue.max_rows;
+        exit when done >= rescue.max_rows or clock_timestamp() > deadline;
         perform from workers w
         where w.id = lost.worker and w.lease_ends_at < clock_timestamp()
         for update skip locked;
@@ -29,7 +30,7 @@ begin
         where w.id = lost.worker
             and not exists (select from grants g where g.worker = lost.worker);
     end loop;
-    more := done >= rescue.max_rows;
+    more := done >= rescue.max_rows or done > 0 and clock_timestamp() > deadline;
     return next;
 end $$;
 comment on function rescue is
@@ -67,22 +68,34 @@ begin
         where g.id = any(overdue)
             and e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace')
         limit close_overdue.max_rows
+        for update of e skip locked for no key update of j skip locked
     ) x;
     if ids is not null then
         done := take_back(
             ids, attempts, 'timed_out', 1, 'the execution ran longer than its timeout', false
         );
     end if;
+    -- What others hold goes behind the rest of what is overdue.
     update grants g
-    set expires_at = (
-        select min(e.started_at + j.timeout)
-        from unnest(g.job_ids, g.attempts) u(job_id, attempt)
-        join executions e on e.job_id = u.job_id
+    set expires_at = case
+        when done < close_overdue.max_rows
+            then case when x.expires_at is not null then greatest(
+                x.expires_at, clock_timestamp() - default_of('timeout_grace')
+            ) end
+        else x.expires_at
+    end
+    from (
+        select o.id, min(e.started_at + j.timeout) as expires_at
+        from grants o
+        left join unnest(o.job_ids, o.attempts) u(job_id, attempt) on true
+        left join executions e on e.job_id = u.job_id
             and e.attempt = u.attempt
             and e.finished_at is null
-        join jobs j on j.id = e.job_id
-    )
-    where g.id = any(overdue);
+        left join jobs j on j.id = e.job_id
+        where o.id = any(overdue)
+        group by o.id
+    ) x
+    where g.id = x.id;
     return done;
 end $$;
 comment on function close_overdue is

@@ -173,6 +173,13 @@ begin
     update jobs j set cause = null, reason = null
     where j.id = any(children) and j.cause is not null;
     perform hold_children(children);
+    -- In a new statement, under the locks: a child that went
+    -- on without its parent has nothing to do with it any more.
+    delete from dependencies d
+    using jobs c
+    where d.parent = any(ended)
+        and c.id = d.child
+        and c.state in ('ready', 'scheduled', 'running');
     perform recount(children || ended);
     perform unblock(ended);
 end $$;

@@ -18,6 +18,7 @@ declare
     plain_attempts int[];
     one record;
     done int := 0;
+    deadline timestamptz := clock_timestamp() + interval '1 second';
 begin
     if patient then
         perform from executions e
@@ -48,9 +49,11 @@ begin
         where j.id = any(plain)
             and j.has_dependents
             and (j.cancel_requested_at is not null or j.failures + counts >= j.max_attempts)
-        order by j.id
+        -- By chance: those that are held must not stand before the others in each pass.
+        order by random()
     loop
         risky := risky || one.id;
+        continue when clock_timestamp() > deadline;
         begin
             done := done + close_and_move(
                 array[one.id], array[one.attempt], outcome, counts, error

@@ -63,7 +63,7 @@ begin
             count(*),
             min(j.id::text)
         from jobs j
-        join dependencies d on d.child = j.id and d.policy <> 'continue'
+        join dependencies d on d.child = j.id
         join jobs p on p.id = d.parent
         where j.state in ('ready', 'scheduled', 'running') and p.finished_at is null;
     return query

@@ -67,6 +67,9 @@ set search_path from current
 as $$
 begin
     perform need_read_committed('settled');
+    if settled.since is null then
+        perform refuse('RL422', 'since is null', null, 'Pass what watch() returned.');
+    end if;
     return pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(settled.since);
 end $$;
 comment on function settled is
@@ -77,13 +80,25 @@ language plpgsql volatile security definer
 set search_path from current
 as $$
 declare
-    watched text;
-    held boolean := true;
+    wanted bigint[];
+    held bigint[];
 begin
-    for watched in select distinct u.queue from unnest(unwatch.queues) u(queue) loop
-        held := pg_advisory_unlock_shared(wake_key(watched)) and held;
-    end loop;
-    return held;
+    perform check_count('unwatch', 'queues', cardinality(unwatch.queues), limit_of('watch_queues'));
+    perform check_queue(u.queue) from unnest(unwatch.queues) u(queue);
+    wanted := array(select distinct wake_key(u.queue) from unnest(unwatch.queues) u(queue));
+    -- Looked up first: letting go of a lock that is not held is a warning in the server's log.
+    held := array(
+        select (l.classid::bigint << 32) | l.objid::bigint
+        from pg_locks l
+        where l.pid = pg_backend_pid()
+            and l.locktype = 'advisory'
+            and l.objsubid = 1
+            and l.mode = 'ShareLock'
+            and l.granted
+            and ((l.classid::bigint << 32) | l.objid::bigint) = any(wanted)
+    );
+    perform pg_advisory_unlock_shared(k.key) from unnest(held) k(key);
+    return cardinality(held) = cardinality(wanted);
 end $$;
 comment on function unwatch is
     'Takes this session off the sleepers of the queues. False if it was not one of them.';

@@ -66,12 +66,11 @@ declare
     attempts int[];
     done int := 0;
 begin
-    select
-        array_agg(x.job_id order by x.job_id, x.attempt),
-        array_agg(x.attempt order by x.job_id, x.attempt)
-    into ids, attempts
-    from (
-        select e.job_id, e.attempt
+    if patient then
+        select
+            array_agg(e.job_id order by e.job_id, e.attempt),
+            array_agg(e.attempt order by e.job_id, e.attempt)
+        into ids, attempts
         from grants g
         cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
         join executions e on e.job_id = u.job_id and e.attempt = u.attempt
@@ -80,16 +79,33 @@ begin
             and not exists (
                 select from unnest(kept_ids, kept_attempts) k(job_id, attempt)
                 where k.job_id = e.job_id and k.attempt = e.attempt
-            )
-        limit lose.max_rows
-    ) x;
+            );
+    else
+        -- What others hold does not use up the rows of a pass.
+        select
+            array_agg(x.job_id order by x.job_id, x.attempt),
+            array_agg(x.attempt order by x.job_id, x.attempt)
+        into ids, attempts
+        from (
+            select e.job_id, e.attempt
+            from grants g
+            cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
+            join executions e on e.job_id = u.job_id and e.attempt = u.attempt
+            join jobs j on j.id = e.job_id
+            where g.worker = lose.worker and e.finished_at is null
+            limit lose.max_rows
+            for update of e skip locked for no key update of j skip locked
+        ) x;
+    end if;
     if ids is not null then
         done := take_back(ids, attempts, 'lost', 1, 'the worker''s lease ended', patient);
     end if;
     perform tidy_grants(lose.worker);
     return done;
 end $$;
-comment on function lose is 'Closes a worker''s open executions, but for those it keeps, as lost.';
+comment on function lose is
+    'Closes a worker''s open executions as lost: patient, all but those it '
+    'keeps; impatient, at most so many, and none that others hold.';
 
 create or replace function tidy_grants(worker uuid) returns void
 language sql volatile

@@ -143,7 +143,7 @@ create table blocked (
     priority  smallint not null,
     queue     text collate "C" not null,
     constraint blocked_pkey primary key (job_id),
-    constraint blocked_remaining_positive check (remaining >= 0)
+    constraint blocked_remaining_not_negative check (remaining >= 0)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 comment on table blocked is 'Jobs that wait for parents.';
 comment on column blocked.job_id is 'The job.';

@@ -10,7 +10,7 @@ use super::{Settings, units};
 const READ_ELSEWHERE: &[&str] = &[
     "ROWLOCK_DATA_DIR",
     "ROWLOCK_PG_BIN",
-    "ROWLOCK_URL",
+    "ROWLOCK_SETUP_HIDE_SYSTEM",
     // What `rowlock work` tells its command, which may be a rowlock again.
     "ROWLOCK_JOB_ID",
     "ROWLOCK_ATTEMPT",

@@ -14,6 +14,9 @@ use crate::model::{Code, NewJob, OnParentFailure, Parent, SchemaName};
 /// The queue of a job that names none.
 pub const DEFAULT_QUEUE: &str = "default";
 
+/// Characters of a name inside a call, which stays here; `name_length` in SQL.
+const MOST_REF: usize = 128;
+
 /// What became of one job of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enqueued {
@@ -172,6 +175,10 @@ fn places(jobs: &[NewJob]) -> Result<HashMap<&str, i32>, Error> {
     let mut places = HashMap::new();
     for (place, job) in (1..).zip(jobs) {
         let Some(name) = job.reference.as_deref() else { continue };
+        if !(1..=MOST_REF).contains(&name.chars().count()) {
+            let message = format!("ref of job {place} is not valid");
+            return Err(refused(message, name, "Use 1 to 128 characters."));
+        }
         match places.entry(name) {
             Entry::Vacant(free) => free.insert(place),
             Entry::Occupied(_) => {
@@ -237,6 +244,9 @@ mod tests {
     fn refs_that_are_unknown_or_taken_are_refused() {
         let unknown = message(&[job(), job().depends_on("a")]);
         assert_eq!(unknown, "RL422: depends_on of job 2 names no job");
+        let long = message(&[job().reference("é".repeat(128)), job().reference("é".repeat(129))]);
+        assert_eq!(long, "RL422: ref of job 2 is not valid");
+        assert_eq!(message(&[job().reference("")]), "RL422: ref of job 1 is not valid");
         let taken = message(&[job().reference("a"), job(), job().reference("a")]);
         assert_eq!(taken, "RL422: ref of job 3 is taken in this call");
     }

@@ -50,13 +50,12 @@ pub async fn resume_queue(connection: &Connection, queue: &str) -> Result<bool, 
     Ok(row.map_err(refuse_data)?.try_get(0)?)
 }
 
-/// Which of these queues are paused.
+/// Which of these queues, 256 at most, are paused.
 ///
 /// # Errors
 ///
 /// By class; see [`Error`].
-pub async fn paused_of(connection: &Connection, queues: &[String]) -> Result<Vec<String>, Error> {
-    let sql = "SELECT q.name FROM queues q WHERE q.name = ANY($1) AND q.paused_at IS NOT NULL";
-    let rows = connection.query(sql, &[&queues]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+pub async fn paused(connection: &Connection, queues: &[String]) -> Result<Vec<String>, Error> {
+    let row = connection.query_one("SELECT paused($1)", &[&queues]).await;
+    Ok(row.map_err(refuse_data)?.try_get(0)?)
 }

@@ -12,6 +12,7 @@ mod maintenance;
 mod migrate;
 mod pipeline;
 mod psql;
+mod roles;
 mod service;
 mod sql;
 mod wakeups;

@@ -71,6 +71,16 @@ pub enum Error {
         /// What the server calls itself.
         version: String,
     },
+    /// Something is to be done that this role may not do.
+    #[error(
+        "the schema is not up to date, and {role} may not change it: run `rowlock migrate` as {whom}"
+    )]
+    NotAllowed {
+        /// Who asked.
+        role: String,
+        /// Who may.
+        whom: String,
+    },
     /// A step failed, and everything was taken back.
     #[error("{place} failed and nothing was changed")]
     Step {
@@ -111,11 +121,13 @@ impl Report {
     }
 }
 
-/// Brings the schema up to the files that the binary carries.
+/// Brings the schema up to the files that the binary carries. Where it is there already, any role
+/// that may use the schema will do, and nothing is locked.
 ///
 /// # Errors
 ///
-/// Then nothing was changed. The client must not be in a transaction.
+/// [`Error::NotAllowed`] when something is to be done and the role may not do it. Nothing was
+/// changed when this fails. The client must not be in a transaction.
 pub async fn run(client: &mut Client, schema: &SchemaName) -> Result<Report, Error> {
     run_files(client, schema, &EMBEDDED).await
 }
@@ -130,7 +142,16 @@ pub async fn run_files(
     schema: &SchemaName,
     files: &Files,
 ) -> Result<Report, Error> {
-    state::check_server(client).await?;
+    match check_files(client, schema, files).await {
+        Ok(()) => {
+            let version = files.migrations.last().map_or(0, Migration::version);
+            return Ok(Report { from: version, version, applied: Vec::new(), functions: 0 });
+        }
+        Err(Error::Behind { .. } | Error::OtherFunctions) => {
+            state::may_change(client, schema).await?
+        }
+        Err(error) => return Err(error),
+    }
     let outcome = apply(client, schema, files).await;
     if outcome.is_err() {
         // The first error is the one to know; a dead connection has rolled back by itself.

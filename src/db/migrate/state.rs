@@ -105,6 +105,24 @@ pub(super) async fn check_server(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a role that may neither act as the schema's owner nor, where there is no schema, make it.
+pub(super) async fn may_change(client: &Client, schema: &SchemaName) -> Result<(), Error> {
+    let sql = "SELECT current_user::text, pg_get_userbyid(n.nspowner)::text, \
+                 CASE WHEN n.oid IS NULL \
+                   THEN has_database_privilege(current_database(), 'CREATE') \
+                   ELSE pg_has_role(current_user, n.nspowner, 'MEMBER') END \
+               FROM (SELECT) here LEFT JOIN pg_namespace n ON n.nspname = $1";
+    let row = client.query_typed_one(sql, &[(&schema.as_str(), Type::TEXT)]).await?;
+    if row.try_get(2)? {
+        return Ok(());
+    }
+    let whom = match row.try_get::<_, Option<String>>(1)? {
+        Some(owner) => format!("{owner}, or as a member of that role"),
+        None => "a role that may create schemas in this database".to_owned(),
+    };
+    Err(Error::NotAllowed { role: row.try_get(0)?, whom })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::files::{FunctionFile, Migration};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Shared;
 use super::state::{Plan, Watched};
@@ -150,9 +150,15 @@ impl Task {
             // A pool with nothing to lend must not hold up the wake-ups of other queues.
             let lent = timeout(LOAN_PATIENCE, self.pool.get()).await;
             let connection = lent.unwrap_or(Err(Error::PoolExhausted))?;
-            store::operate::paused_of(&connection, &queues).await
+            store::operate::paused(&connection, &queues).await
         };
-        let paused = asked.await.unwrap_or_default();
+        let paused = asked.await.unwrap_or_else(|error| {
+            // A busy pool is no news.
+            if !matches!(error, Error::PoolExhausted) {
+                warn!("which queues are paused is not known: {}", error.chain());
+            }
+            Vec::new()
+        });
         self.shared.lock().paused(&paused, Instant::now());
         queues.into_iter().filter(|queue| !paused.contains(queue)).collect()
     }

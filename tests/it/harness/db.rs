@@ -7,7 +7,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rowlock::embedded::{self, Options};
@@ -24,6 +24,7 @@ const TEMPLATE_LOCK: i64 = 0x526f_776c_6f63_6b00;
 pub(crate) struct Db {
     admin: String,
     name: String,
+    logins: Mutex<Vec<String>>,
     dropped: bool,
 }
 
@@ -35,7 +36,7 @@ impl Db {
         let template = ensure_template(&client, &admin).await;
         let name = format!("test_{}", uuid::Uuid::new_v4().simple());
         clone_database(&client, &name, &template).await;
-        Db { admin, name, dropped: false }
+        Db { admin, name, logins: Mutex::default(), dropped: false }
     }
 
     /// A connection string for this database, with Rowlock's schema on the search path.
@@ -50,6 +51,16 @@ impl Db {
         open(&self.url()).await
     }
 
+    /// A connection string for a fresh login role that is a member of these roles of the schema.
+    pub(crate) async fn login(&self, roles: &[&str]) -> String {
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let member = roles.iter().map(|role| format!("grant rowlock_{role} to {name};"));
+        let sql = format!("create role {name} login; {}", member.collect::<String>());
+        self.connect().await.batch_execute(&sql).await.expect("a login role");
+        self.logins.lock().expect("not poisoned").push(name.clone());
+        format!("{}&user={name}", self.url())
+    }
+
     /// Checks that the schema's own invariants hold, then drops the database.
     pub(crate) async fn finish(mut self) {
         let client = self.connect().await;
@@ -59,6 +70,11 @@ impl Db {
         assert!(violations.is_empty(), "invariants are broken: {violations:#?}");
         drop(client);
         drop_database(&self.admin, &self.name).await.expect("the database can be dropped");
+        let logins = std::mem::take(&mut *self.logins.lock().expect("not poisoned"));
+        if !logins.is_empty() {
+            let sql = format!("drop role {}", logins.join(", "));
+            open(&self.admin).await.batch_execute(&sql).await.expect("the logins can be dropped");
+        }
         self.dropped = true;
     }
 }

@@ -151,3 +151,31 @@ async fn zero_is_the_most_urgent_across_queues() {
     assert_eq!(value::<i64>(&client, "select count(*) from ready").await, 0);
     db.finish().await;
 }
+
+#[tokio::test]
+async fn each_queue_keeps_its_own_share() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    run(&client, "insert into queues (name, aging_share) values ('greedy', 1)").await;
+    for (queue, priority, many) in [("other", 0, 50), ("other", 9, 50), ("greedy", 9, 8)] {
+        for _ in 0..many {
+            enqueue(&client, &format!("'{queue}', queue => '{queue}', priority => {priority}"))
+                .await;
+        }
+    }
+    let age =
+        "update ready set ready_at = clock_timestamp() - interval '1 hour' where priority = 9";
+    run(&client, age).await;
+    let got = acquire_with(&client, Uuid::new_v4(), "'{other,greedy}', 20").await;
+    let count = |kind: &str, priority: i32| {
+        got.iter().filter(|one| one.kind == kind && one.priority == priority).count()
+    };
+    // All that is old in the greedy one; of the other twelve a quarter.
+    assert_eq!((count("greedy", 9), count("other", 9), count("other", 0)), (8, 3, 9));
+    // With nothing old in the greedy one, its share is nobody's.
+    enqueue(&client, "'greedy', queue => 'greedy', priority => 9").await;
+    let got = acquire_with(&client, Uuid::new_v4(), "'{other,greedy}', 20").await;
+    let aged = got.iter().filter(|one| one.priority == 9).count();
+    assert_eq!((got.len(), aged), (20, 5));
+    db.finish().await;
+}

@@ -110,6 +110,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("worker service", "select rowlock.watch('{}')"),
     ("worker service", "select rowlock.settled(pg_current_snapshot())"),
     ("worker service", "select rowlock.unwatch('{}')"),
+    ("worker service", "select rowlock.paused('{}')"),
     ("service", "select rowlock.cancel('{}')"),
     ("service", "select rowlock.retry('{}')"),
     ("service", "select rowlock.pause_queue('a')"),
@@ -176,5 +177,14 @@ async fn what_the_observer_sees_holds_no_args_results_or_errors() {
           and c.relname not in ('queues', 'migrations', 'function_files')
           and has_table_privilege('rowlock_observer', c.oid, 'select')";
     none(&db, "tables that the observer can read", readable).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn no_function_name_stands_twice() {
+    let db = Db::new().await;
+    let twice = "select p.proname::text from pg_proc p
+        where p.pronamespace = 'rowlock'::regnamespace group by p.proname having count(*) > 1";
+    none(&db, "overloaded functions", twice).await;
     db.finish().await;
 }

@@ -18,6 +18,7 @@ mod isolation;
 mod keys;
 mod leases;
 mod lifecycle;
+mod limits;
 mod links;
 mod operators;
 mod plan_shapes;

@@ -191,3 +191,66 @@ async fn promote_passes_held_jobs_by_and_takes_them_later() {
     assert_eq!(acquire_with(&client, Uuid::new_v4(), "'{default}', 5").await.len(), 2);
     db.finish().await;
 }
+
+#[tokio::test]
+async fn what_others_hold_does_not_starve_the_rest_of_a_small_pass() {
+    let db = Db::new().await;
+    let (client, handler) = (db.connect().await, db.connect().await);
+    for _ in 0..6 {
+        enqueue(&client, "'k', timeout => '10 s'").await;
+    }
+    let held = acquire(&client, Uuid::new_v4(), 3).await;
+    let free = acquire(&client, Uuid::new_v4(), 3).await;
+    run(&handler, "begin").await;
+    assert_eq!(complete(&handler, &held).await, ["completed"; 3]);
+    run(&client, EXPIRE).await;
+    for _ in 0..3 {
+        assert_eq!(value::<i64>(&client, "select done from rescue(1)").await, 1);
+    }
+    for one in &free {
+        assert_eq!(state(&client, one.job_id).await, "ready");
+    }
+    run(&handler, "rollback").await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_held_time_out_goes_behind_the_others() {
+    let db = Db::new().await;
+    let (client, handler) = (db.connect().await, db.connect().await);
+    for _ in 0..2 {
+        enqueue(&client, "'k', timeout => '10 s'").await;
+    }
+    let worker = Uuid::new_v4();
+    let held = acquire(&client, worker, 1).await;
+    let free = acquire(&client, worker, 1).await;
+    age_executions(&client, "1 minute").await;
+    run(&handler, "begin").await;
+    complete(&handler, &held).await;
+    assert_eq!(value::<i64>(&client, "select done from rescue(1)").await, 0);
+    assert_eq!(value::<i64>(&client, "select done from rescue(1)").await, 1);
+    assert_eq!(state(&client, free[0].job_id).await, "scheduled");
+    run(&handler, "rollback").await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn many_held_cascades_do_not_hold_up_a_pass() {
+    let db = Db::new().await;
+    let (client, other) = (db.connect().await, db.connect().await);
+    for _ in 0..80 {
+        let parent = enqueue(&client, "'p', max_attempts => 1").await;
+        enqueue(&client, &format!("'c', depends_on => '{{{parent}}}'")).await;
+    }
+    assert_eq!(acquire(&client, Uuid::new_v4(), 80).await.len(), 80);
+    run(&other, "begin; select from blocked for update").await;
+    run(&client, EXPIRE).await;
+    let began = Instant::now();
+    assert_eq!(value::<i64>(&client, "select done from rescue(1000)").await, 0);
+    // Each of them alone waits 50 ms.
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(3500), "{took:?}");
+    run(&other, "rollback").await;
+    assert_eq!(value::<i64>(&client, "select done from rescue(1000)").await, 80);
+    db.finish().await;
+}

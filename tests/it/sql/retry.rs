@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::harness::Db;
 use crate::harness::sql::{
     acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, ids, refused, retry, run,
-    state, states,
+    state, states, value,
 };
 
 /// p and q, and c which waits for both and was cancelled when p was.
@@ -86,5 +86,22 @@ async fn a_retry_begins_anew() {
         retry(&client, &[job, Uuid::nil(), job]).await,
         ["completed", "unknown", "completed"]
     );
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_child_that_went_on_has_nothing_to_do_with_a_retried_parent() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let parent = enqueue(&client, "'p'").await;
+    let child = format!("'c', depends_on => '{{{parent}}}', on_parent_failure => 'continue'");
+    let child = enqueue(&client, &child).await;
+    cancel(&client, &[parent]).await;
+    assert_eq!(state(&client, child).await, "ready");
+    assert_eq!(retry(&client, &[parent]).await, ["retried"]);
+    assert_eq!(value::<i64>(&client, "select count(*) from dependencies").await, 0);
+    let broken = "select coalesce(sum(violations), 0)::bigint from verify()";
+    assert_eq!(value::<i64>(&client, broken).await, 0);
+    assert_eq!(states(&client, &[parent, child]).await, ["ready", "ready"]);
     db.finish().await;
 }

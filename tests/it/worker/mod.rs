@@ -27,8 +27,12 @@ pub(crate) struct Running {
 
 /// A worker that looks often, so that tests need no wake-ups.
 pub(crate) fn worker(db: &Db) -> Worker {
-    let url = db.url();
-    Worker::new(url.as_str()).poll(Duration::from_millis(50)).stop_grace(Duration::from_millis(200))
+    worker_at(&db.url())
+}
+
+/// The same, with this connection string.
+pub(crate) fn worker_at(url: &str) -> Worker {
+    Worker::new(url).poll(Duration::from_millis(50)).stop_grace(Duration::from_millis(200))
 }
 
 pub(crate) fn start(worker: Worker) -> Running {
