@@ -19,7 +19,10 @@ begin
         order by j.id
         returning r.job_id, r.seq, r.queue
     )
-    select array_agg(p.job_id), array_agg(p.seq), array_agg(distinct p.queue)
+    select
+        array_agg(p.job_id order by p.seq),
+        array_agg(p.seq order by p.seq),
+        array_agg(distinct p.queue)
     into due, seqs, woken
     from placed p;
     if due is not null then

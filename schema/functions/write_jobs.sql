@@ -47,7 +47,8 @@ begin
         order by g.n
         returning r.seq, r.queue
     )
-    select array_agg(p.seq), array_agg(distinct p.queue) into seqs, woken
+    -- An order of its own: since 16 the planner may sort all of it for the distinct queues.
+    select array_agg(p.seq order by p.seq), array_agg(distinct p.queue) into seqs, woken
     from placed p;
     if not simple then
         -- Numbers were drawn in input order: the kth ready job has the kth.

@@ -40,3 +40,24 @@ async fn a_job_goes_through_every_verb() {
     assert_eq!(value::<i64>(&client, "select count(*) from ready").await, 0);
     db.finish().await;
 }
+
+#[tokio::test]
+async fn jobs_of_one_call_keep_their_places_in_many_queues() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let job = |queue: &str| json!({"kind": "k", "queue": queue});
+    let parent = json!({"kind": "p", "queue": "n", "ref": "p"});
+    let child = |queue: &str| json!({"kind": "c", "queue": queue, "depends_on": ["p"]});
+    enqueue_many(&client, &json!([job("z"), job("a"), job("m"), job("a")])).await;
+    enqueue_many(&client, &json!([job("z"), parent, child("y"), job("b"), child("a")])).await;
+    let misplaced = "select count(*) from jobs j join ready r on r.job_id = j.id
+        where r.seq <> j.seq or r.queue <> j.queue";
+    assert_eq!(value::<i64>(&client, misplaced).await, 0);
+    let places: Vec<String> =
+        column(&client, "select queue from jobs where state = 'ready' order by seq").await;
+    assert_eq!(places, ["z", "a", "m", "a", "z", "n", "b"]);
+    let run_of_p = acquire_with(&client, Uuid::new_v4(), "'{n}'").await;
+    assert_eq!(complete(&client, &run_of_p).await, ["completed"]);
+    assert_eq!(value::<i64>(&client, misplaced).await, 0);
+    db.finish().await;
+}
