@@ -99,7 +99,7 @@ begin
         fail.retry_at, fail.discard
     );
     if closed.done is not null then
-        words := reschedule(closed.done, closed.ats, closed.discards, 1, null);
+        words := reschedule(closed.done, closed.ats, closed.discards, 1);
     end if;
     return query
         select *
@@ -150,7 +150,7 @@ begin
         snooze.until, null
     );
     if closed.done is not null then
-        perform reschedule(closed.done, closed.ats, null, 0, null);
+        perform reschedule(closed.done, closed.ats, null, 0);
     end if;
     return query
         select *
@@ -193,7 +193,7 @@ begin
         array_fill(clock_timestamp(), array[n]), null
     );
     if closed.done is not null then
-        perform reschedule(closed.done, closed.ats, null, 0, null);
+        perform reschedule(closed.done, closed.ats, null, 0);
     end if;
     return query
         select *

@@ -4,8 +4,7 @@ create or replace function reschedule(
     ids uuid[],
     ats timestamptz[],
     discards boolean[],
-    counts int,
-    reason text
+    counts int
 ) returns text[]
 language plpgsql volatile
 set search_path from current

@@ -107,8 +107,7 @@ begin
             clock_timestamp(), array[cardinality(closed)]
         ) end,
         null,
-        counts,
-        null
+        counts
     );
     return cardinality(closed);
 end $$;
