@@ -22,5 +22,5 @@ if ! command -v cc >/dev/null; then
 fi
 
 bin_dir=$(tools/postgres.sh "$@")
-tools/pgbouncer.sh >/dev/null
+tools/pgbouncer.sh >/dev/null || true
 echo "setup: $(cargo --version | cut -d' ' -f1-2), $("$bin_dir/postgres" --version | cut -d' ' -f1-3) in $bin_dir"

@@ -171,3 +171,40 @@ async fn the_service_runs_through_a_transaction_pooler() {
     drop(pgbouncer);
     db.finish().await;
 }
+
+#[tokio::test]
+async fn a_direct_connection_beside_the_pooler_wakes_a_worker() {
+    let db = Db::new().await;
+    let pgbouncer = PgBouncer::start(&db, SESSIONS).await;
+    let mut options = options(&pgbouncer.url(&db));
+    options.settings.listen_url = Some(db.url().as_str().into());
+    // Beyond the test: only a wake-up can start the job.
+    let poll = Duration::from_secs(300);
+    let worker = Worker::with_options(options)
+        .queue("default", 1)
+        .poll(poll)
+        .on("a", |_: Job| async { Ok::<_, String>(Outcome::Complete) });
+    let shutdown = Shutdown::new();
+    let own = shutdown.clone();
+    let running = tokio::spawn(async move { worker.run(&own).await });
+    let direct = db.connect().await;
+    let through = connect(&pgbouncer.url(&db)).await;
+    for done in 1..=3 {
+        wait_until("the worker sleeps", DEADLINE, || async {
+            let asleep = "select exists (select from pg_locks l join pg_database d
+                          on d.oid = l.database where l.locktype = 'advisory'
+                          and l.mode = 'ShareLock' and d.datname = current_database())";
+            direct.query_one(asleep, &[]).await.expect("query").get(0)
+        })
+        .await;
+        let job = NewJob::new("a", &done).expect("JSON");
+        Rowlock::default().enqueue_one(&through, job).await.expect("taken");
+        let what = "the job has run";
+        wait_until(what, DEADLINE, || async { count(&direct, "completed").await == done }).await;
+    }
+    shutdown.stop();
+    running.await.expect("no panic").expect("the worker ends well");
+    assert!(shutdown.drain(DEADLINE).await, "all tasks end");
+    drop((through, pgbouncer));
+    db.finish().await;
+}
