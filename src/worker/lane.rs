@@ -105,7 +105,7 @@ impl Lane {
                 }
             }
         }
-        self.give_back(self.room.take_all()).await;
+        self.give_back(self.room.take_all());
         debug!({ field::QUEUE } = self.queue, "no more is acquired");
     }
 
@@ -116,7 +116,7 @@ impl Lane {
                 () = self.core.stop.cancelled() => return,
                 () = tokio::time::sleep(PATIENCE / 4) => {}
             }
-            self.give_back(self.room.take_late(PATIENCE)).await;
+            self.give_back(self.room.take_late(PATIENCE));
         }
     }
 
@@ -184,10 +184,18 @@ impl Lane {
         drop(place);
     }
 
-    async fn give_back(&self, jobs: Vec<Ready>) {
-        for (job, _) in jobs {
-            self.finish(Finish { execution: job.execution, ending: Ending::Release }).await;
+    /// Among the jobs, so that a stop waits for it as long as for these and no longer.
+    fn give_back(self: &Arc<Self>, jobs: Vec<Ready>) {
+        if jobs.is_empty() {
+            return;
         }
+        let lane = self.clone();
+        let ends = jobs.into_iter().map(|(job, _)| job.execution);
+        self.jobs.spawn(async move {
+            for execution in ends {
+                lane.finish(Finish { execution, ending: Ending::Release }).await;
+            }
+        });
     }
 
     async fn finish(&self, finish: Finish) {

@@ -214,3 +214,92 @@ impl Drop for Place {
         self.0.tell(&mut state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{Execution, Token};
+
+    fn room(slots: usize, ahead: Ahead) -> Arc<Room> {
+        Room::new(slots, ahead, 2, CancellationToken::new())
+    }
+
+    fn jobs(count: usize) -> Vec<Ready> {
+        let job = |_| {
+            let execution =
+                Execution { job_id: Uuid::now_v7(), attempt: 1, token: Token::new(Uuid::nil()) };
+            let epoch = time::OffsetDateTime::UNIX_EPOCH;
+            let job = AcquiredJob {
+                execution,
+                queue: "default".to_owned(),
+                kind: "a".to_owned(),
+                priority: 5,
+                args: serde_json::value::to_raw_value(&()).unwrap(),
+                timeout: None,
+                run_at: epoch,
+                created_at: epoch,
+            };
+            (job, StopSignal::default())
+        };
+        (0..count).map(job).collect()
+    }
+
+    #[test]
+    fn slots_alone_are_asked_for_until_the_pace_is_known() {
+        let room = room(3, Ahead::Paced(2_000));
+        assert_eq!(room.ask(News::Room), Some(3));
+        assert_eq!(room.ask(News::Room), None);
+        room.answered(3, jobs(1));
+        assert_eq!(room.ask(News::Room), Some(2));
+        room.note(Duration::from_micros(1));
+        assert_eq!(room.ask(News::Slot), None);
+        assert_eq!(room.ask(News::FullRoom), Some(MOST_JOBS));
+    }
+
+    #[test]
+    fn a_call_is_worth_half_of_what_is_fetched_ahead() {
+        let room = room(2, Ahead::Fixed(10));
+        assert_eq!(room.ask(News::Room), Some(12));
+        room.answered(12, jobs(12));
+        let mut places = Vec::new();
+        assert_eq!(room.hire(), 2);
+        for expected in [None, None] {
+            let (_, place) = room.next().unwrap();
+            places.push(place);
+            assert_eq!(room.ask(News::Room), expected);
+        }
+        assert!(room.next().is_none(), "no slot is left");
+        for ended in 1..=5 {
+            places.pop();
+            assert_eq!(room.ask(News::Room), (ended == 5).then_some(5));
+            if let Some((_, place)) = room.next() {
+                places.push(place);
+            }
+        }
+    }
+
+    #[test]
+    fn runners_are_as_many_as_are_useful() {
+        let room = room(10, Ahead::Fixed(0));
+        assert_eq!(room.hire(), 0);
+        room.answered(room.ask(News::Room).unwrap(), jobs(3));
+        assert_eq!(room.hire(), 2);
+        let _place = room.next().unwrap();
+        assert!(room.suspended(), "another is to take its part");
+        assert_eq!(room.hire(), 1);
+        room.resumed();
+        assert_eq!(room.hire(), 0);
+    }
+
+    #[test]
+    fn after_the_stop_nothing_starts() {
+        let room = room(2, Ahead::Fixed(2));
+        room.answered(room.ask(News::Room).unwrap(), jobs(4));
+        assert_eq!(room.hire(), 2);
+        room.stop.cancel();
+        assert!(room.next().is_none());
+        assert_eq!(room.take_all().len(), 4);
+    }
+}
