@@ -4,35 +4,38 @@ use rowlock::NewJob;
 use serde_json::json;
 
 use crate::drain::{JOBS, by_worker, plain};
-use crate::support::{Bench, RUNS, Report, Rows, noop, scaled};
+use crate::support::{Bench, RUNS, Report, Rows, median, noop, scaled};
 
 pub(crate) const ROWS: &[&str] = &["drain_depth_1m"];
 pub(crate) const ROWS_10M: &[&str] = &["drain_depth_10m"];
 
 pub(crate) async fn report(_: Rows) {
-    measure("depth", ROWS[0], 1_000_000, RUNS).await;
+    measure("depth", ROWS[0], &[1_000_000], RUNS).await;
 }
 
 /// Ten million rows take minutes and gigabytes: only when asked for by name, and once.
 pub(crate) async fn report_10m(_: Rows) {
-    measure("depth_10m", ROWS_10M[0], 10_000_000, 1).await;
+    measure("depth_10m", ROWS_10M[0], &[1_000_000, 10_000_000], 1).await;
 }
 
-async fn measure(file: &str, row: &str, depth: usize, runs: usize) {
+/// The row is about the last depth; each depth is a point of the chart.
+async fn measure(file: &str, row: &str, depths: &[usize], runs: usize) {
     let mut report = Report::rows(file).await;
-    let mut pairs = Vec::new();
+    let (mut pairs, mut points) = (Vec::new(), vec![Vec::new(); depths.len() + 1]);
     for _ in 0..runs {
-        let shallow = plain().await;
-        let deep = at_depth(scaled(depth)).await;
-        println!("{deep:.0} jobs/s with {} waiting, {shallow:.0} by the row drain", scaled(depth));
+        points[0].push(plain().await);
+        for (depth, rates) in depths.iter().zip(&mut points[1..]) {
+            rates.push(at_depth(scaled(*depth)).await);
+        }
+        let newest = |rates: &Vec<f64>| *rates.last().expect("it was measured");
+        let (shallow, deep) = (newest(&points[0]), points.last().map_or(0.0, newest));
+        println!("{deep:.0} jobs/s at the greatest depth, {shallow:.0} by the row drain");
         pairs.push((deep, shallow));
     }
     report.ratio(row, ["deep", "drain"], &pairs);
-    // The points of the chart: the median of each depth.
-    for (waiting, of) in [(JOBS, 1), (depth, 0)] {
-        let rates = pairs.iter().map(|pair| if of == 0 { pair.0 } else { pair.1 }).collect();
-        let rate = crate::support::median(rates);
-        report.figure("drain_at_depth", "jobs/s", rate, json!({ "waiting": scaled(waiting) }));
+    for (waiting, rates) in [JOBS].iter().chain(depths).zip(points) {
+        let beside = json!({ "waiting": scaled(*waiting) });
+        report.figure("drain_at_depth", "jobs/s", median(rates), beside);
     }
     report.end();
 }

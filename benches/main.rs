@@ -1,6 +1,7 @@
 //! The benches: one file a question, one binary, so that it links once. `make bench`, or
 //! `make bench ROW=name` for one of them or one of their rows.
 
+mod chart;
 mod depth;
 mod drain;
 mod enqueue;
@@ -45,6 +46,7 @@ const BENCHES: &[Bench] = &[
     bench!("wakeups", wakeups::ROWS, true, wakeups::report),
     bench!("memory", memory::ROWS, true, memory::report),
     bench!("wal", wal::ROWS, true, wal::report),
+    bench!("chart", &["chart"], false, chart::report),
     bench!("views", &["views"], false, views::report),
 ];
 

@@ -14,13 +14,10 @@ use crate::support::{
 
 pub(crate) const ROWS: &[&str] = &["drain_pinned", "drain_pinned_by_writer", "single_pinned"];
 
-/// Jobs of a pinned run.
+/// Jobs of a run, pinned or plain: the same history, so that the pin alone makes the difference.
 const JOBS: usize = 600_000;
 
-/// Jobs of a plain run, of which the last count too.
-const PLAIN: usize = 200_000;
-
-/// The jobs whose rate counts.
+/// The last of them, whose rate counts.
 const LAST: usize = 100_000;
 
 /// A point of the chart.
@@ -34,8 +31,8 @@ pub(crate) async fn report(rows: Rows) {
     if rows.has("drain_pinned") {
         let mut pairs = Vec::new();
         for run in 0..RUNS {
-            let (plain, plain_slices) = drained(PLAIN, Pin::None).await;
-            let (pinned, slices) = drained(JOBS, Pin::Snapshot).await;
+            let (plain, plain_slices) = drained(Pin::None).await;
+            let (pinned, slices) = drained(Pin::Snapshot).await;
             println!("last {}: {pinned:.0} jobs/s pinned, {plain:.0} plain", scaled(LAST));
             pairs.push((pinned, plain));
             if run == 0 {
@@ -46,13 +43,13 @@ pub(crate) async fn report(rows: Rows) {
         report.ratio("drain_pinned", ["pinned", "plain"], &pairs);
     }
     if rows.has("drain_pinned_by_writer") {
-        let (plain, _) = drained(PLAIN, Pin::None).await;
-        let (pinned, slices) = drained(JOBS, Pin::Writer).await;
+        let (plain, _) = drained(Pin::None).await;
+        let (pinned, slices) = drained(Pin::Writer).await;
         points(&mut report, "writer", &slices);
         once(&mut report, "drain_pinned_by_writer", pinned, plain);
     }
     if rows.has("single_pinned") {
-        let (plain, pinned) = (single(LAST, Pin::None).await, single(JOBS, Pin::Snapshot).await);
+        let (plain, pinned) = (single(Pin::None).await, single(Pin::Snapshot).await);
         once(&mut report, "single_pinned", pinned, plain);
     }
     report.end();
@@ -126,8 +123,8 @@ impl Pinned {
 }
 
 /// Jobs a second of the last ones, and slice by slice; maintenance runs as in production.
-async fn drained(jobs: usize, pin: Pin) -> (f64, Vec<f64>) {
-    let (jobs, last, slice) = (scaled(jobs), scaled(LAST), scaled(SLICE));
+async fn drained(pin: Pin) -> (f64, Vec<f64>) {
+    let (jobs, last, slice) = (scaled(JOBS), scaled(LAST), scaled(SLICE));
     let bench = Bench::new(2).await;
     bench.fill(jobs, |_| noop()).await;
     let service = Service::start(&bench.url).await;
@@ -147,15 +144,13 @@ async fn drained(jobs: usize, pin: Pin) -> (f64, Vec<f64>) {
 }
 
 /// The last jobs one at a time; those before them in batches, which leaves as many dead rows.
-async fn single(jobs: usize, pin: Pin) -> f64 {
-    let (jobs, last) = (scaled(jobs), scaled(LAST));
+async fn single(pin: Pin) -> f64 {
+    let (jobs, last) = (scaled(JOBS), scaled(LAST));
     let bench = Bench::plain().await;
     bench.fill(jobs, |_| noop()).await;
     let service = Service::start(&bench.url).await;
     let pinned = pin.hold(&bench).await;
-    if last < jobs {
-        by_worker(&bench, jobs - last).await;
-    }
+    by_worker(&bench, jobs - last).await;
     let (done, took) = by_library(&bench, PATIENCE).await;
     pinned.release().await;
     service.end().await;

@@ -5,6 +5,7 @@ pub(crate) mod child;
 mod database;
 mod http;
 mod machine;
+mod plot;
 mod process;
 mod report;
 mod sql;
@@ -17,6 +18,7 @@ pub(crate) use database::{
     Bench, QUEUE, connect, create_database, drop_database, noop, open_engine,
 };
 pub(crate) use http::Http;
+pub(crate) use plot::{Plot, Series};
 pub(crate) use process::{CHILD, Child, Memory, Service, until};
 pub(crate) use report::{Report, Rows, folder};
 pub(crate) use sql::drain_by_sql;
