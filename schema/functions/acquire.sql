@@ -165,13 +165,14 @@ begin
     then
         if lane.least_share = lane.share then
             took := take(
-                lane.aged_queues, lane.aged_priorities, lane.aged_ends, acquire.kinds, for_age,
-                room, true
+                lane.aged_queues, lane.aged_priorities, lane.aged_starts, lane.aged_ends,
+                acquire.kinds, for_age, room, true
             );
         else
             took := take_by_share(
                 lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
-                lane.aged_ends, lane.aged_shares, acquire.kinds, acquire.max_jobs, room
+                lane.aged_starts, lane.aged_ends, lane.aged_shares, acquire.kinds,
+                acquire.max_jobs, room
             );
         end if;
         picked := took.ids;
@@ -182,6 +183,7 @@ begin
         took := take(
             lane.lane_queues,
             lane.lane_priorities,
+            lane.lane_starts,
             lane.lane_ends,
             acquire.kinds,
             acquire.max_jobs - coalesce(cardinality(picked), 0),

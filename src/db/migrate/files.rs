@@ -72,7 +72,7 @@ pub const EMBEDDED: Files = Files {
         "entries", "enqueue_many",
         "place", "cascade", "link", "reschedule", "take_back", "worker",
         "pick", "acquire", "finish", "complete", "fail", "heartbeat",
-        "operate", "retry", "rescue", "prune", "maintain",
+        "operate", "retry", "rescue", "prune", "floors", "maintain",
         "verify", "views", "grants",
     ),
 };

@@ -10,6 +10,7 @@ mod crash;
 mod docs;
 mod fan;
 mod finish;
+mod floors;
 mod graph;
 mod hunt;
 mod ids;
