@@ -11,6 +11,7 @@ mod docs;
 mod fan;
 mod finish;
 mod floors;
+mod floors_hunt;
 mod graph;
 mod hunt;
 mod ids;
