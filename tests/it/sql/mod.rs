@@ -11,6 +11,8 @@ mod crash;
 mod docs;
 mod fan;
 mod finish;
+mod floors;
+mod floors_hunt;
 mod graph;
 mod hunt;
 mod ids;
