@@ -53,9 +53,11 @@ begin
         when 'promote' then return query select * from promote(run_duty.max_rows);
         when 'rescue' then return query select * from rescue(run_duty.max_rows);
         when 'prune' then return query select * from prune(run_duty.max_rows);
+        when 'floors' then return query select * from floors(run_duty.max_rows);
         else
             perform refuse(
-                'RL422', 'duty is not valid', run_duty.duty, 'Use link, promote, rescue or prune.'
+                'RL422', 'duty is not valid', run_duty.duty,
+                'Use link, promote, rescue, prune or floors.'
             );
     end case;
 end $$;
@@ -95,7 +97,7 @@ begin
             format('Use 1 to %s.', limit_of('maintain_rows'))
         );
     end if;
-    foreach name in array array['link', 'promote', 'rescue', 'prune'] loop
+    foreach name in array array['link', 'promote', 'rescue', 'prune', 'floors'] loop
         -- One patience for all of them; nought would be no limit.
         patience := extract(epoch from deadline - clock_timestamp()) * 1000;
         perform set_config('lock_timeout', greatest(patience, 1)::text, true);

@@ -196,7 +196,10 @@ async fn maintain_runs_each_duty_once_in_order() {
     let client = db.connect().await;
     let duties: Vec<String> =
         column(&client, "select duty || ' ' || done || ' ' || more from maintain()").await;
-    assert_eq!(duties, ["link 0 false", "promote 0 false", "rescue 0 false", "prune 0 false"]);
+    assert_eq!(
+        duties,
+        ["link 0 false", "promote 0 false", "rescue 0 false", "prune 0 false", "floors 0 false"]
+    );
     for max_rows in ["0", "100001", "null"] {
         refused(&client, "RL422", &format!("select * from maintain({max_rows})")).await;
     }
@@ -214,7 +217,10 @@ async fn maintain_waits_five_seconds_for_a_server_that_is_at_it() {
     let started = Instant::now();
     let duties: Vec<String> = column(&client, "select duty || ' ' || more from maintain()").await;
     let waited = started.elapsed();
-    assert_eq!(duties, ["link false", "promote true", "rescue false", "prune false"]);
+    assert_eq!(
+        duties,
+        ["link false", "promote true", "rescue false", "prune false", "floors false"]
+    );
     assert!((5..8).contains(&waited.as_secs()), "{waited:?}");
     run(&server, "commit").await;
     assert!(value::<bool>(&client, ran).await);
