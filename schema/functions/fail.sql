@@ -74,6 +74,7 @@ create or replace function fail(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -131,6 +132,7 @@ create or replace function snooze(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -176,6 +178,7 @@ create or replace function release(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off

@@ -11,6 +11,7 @@ create or replace function heartbeat(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -41,12 +42,20 @@ begin
         from unnest(
             heartbeat.job_ids, heartbeat.attempts, heartbeat.tokens
         ) with ordinality g(job_id, attempt, token, n)
-        left join executions e on e.job_id = g.job_id
-            and e.attempt = g.attempt
-            and e.token = g.token
-            and e.worker = heartbeat.worker
-            and e.finished_at is null
-        left join jobs j on j.id = e.job_id
+        -- Each by a probe: on empty tables the planner would rather read them whole.
+        left join lateral (
+            select x.job_id
+            from executions x
+            where x.job_id = g.job_id
+                and x.attempt = g.attempt
+                and x.token = g.token
+                and x.worker = heartbeat.worker
+                and x.finished_at is null
+            limit 1
+        ) e on true
+        left join lateral (
+            select y.cancel_requested_at from jobs y where y.id = e.job_id limit 1
+        ) j on true
         order by g.n;
 end $$;
 comment on function heartbeat is

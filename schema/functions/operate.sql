@@ -42,6 +42,12 @@ comment on function cancel is
 create or replace function hold_jobs(ids uuid[]) returns void
 language plpgsql volatile
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
     perform from ready r
@@ -62,6 +68,12 @@ comment on function hold_jobs is
 create or replace function cancel_once(ids uuid[]) returns table (id uuid, word text)
 language plpgsql volatile
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     waiting uuid[];
@@ -76,12 +88,14 @@ begin
         where j.id = any(cancel_once.ids)
             and case j.state
                 when 'ready'
-                    then not exists (
-                        select from ready r
+                    then (
+                        select r.job_id
+                        from ready r
                         where r.queue = j.queue and r.priority = j.priority and r.seq = j.seq
-                    )
-                when 'scheduled' then not exists (select from scheduled s where s.job_id = j.id)
-                when 'blocked' then not exists (select from blocked b where b.job_id = j.id)
+                    ) is null
+                when 'scheduled'
+                    then (select s.job_id from scheduled s where s.job_id = j.id) is null
+                when 'blocked' then (select b.job_id from blocked b where b.job_id = j.id) is null
             end
     ) then
         raise lock_not_available;

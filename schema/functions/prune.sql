@@ -5,7 +5,8 @@ create or replace function forget(ids uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
-    delete from dependencies d where d.parent = any(forget.ids) or d.child = any(forget.ids);
+    delete from dependencies d where d.parent = any(forget.ids);
+    delete from dependencies d where d.child = any(forget.ids);
     delete from executions e where e.job_id = any(forget.ids);
     delete from jobs j where j.id = any(forget.ids);
 end;
@@ -14,8 +15,12 @@ comment on function forget is 'Deletes jobs (rows held) with their edges and exe
 create or replace function prune(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     here uuid;
@@ -71,8 +76,12 @@ begin
                 j.has_dependents
                 and exists (
                     select from dependencies d
-                    join jobs c on c.id = d.child
-                    where d.parent = j.id and c.finished_at is null
+                    where d.parent = j.id
+                        and exists (
+                            select from jobs c
+                            where c.id = d.child and c.finished_at is null
+                            offset 0
+                        )
                 )
             )
         order by j.id for update of j skip locked
@@ -85,8 +94,12 @@ begin
         where not exists (select from links l where l.parent = u.id)
             and not exists (
                 select from dependencies d
-                join jobs c on c.id = d.child
-                where d.parent = u.id and c.finished_at is null
+                where d.parent = u.id
+                    and exists (
+                        select from jobs c
+                        where c.id = d.child and c.finished_at is null
+                        offset 0
+                    )
             )
     );
     begin
