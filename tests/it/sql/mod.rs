@@ -11,6 +11,7 @@ mod docs;
 mod fan;
 mod finish;
 mod graph;
+mod hot;
 mod hunt;
 mod ids;
 mod integrity;
