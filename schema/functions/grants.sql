@@ -25,9 +25,9 @@ begin
             ('service', array[
                 'enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'complete',
                 'complete_or_raise', 'fail', 'snooze', 'release', 'heartbeat', 'watch', 'settled',
-                'unwatch', 'paused', 'cancel', 'retry', 'pause_queue', 'resume_queue', 'maintain',
-                'try_duty', 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of',
-                'default_aging_share'
+                'unwatch', 'paused', 'cancel', 'retry', 'pause_queue', 'resume_queue',
+                'set_retention', 'maintain', 'try_duty', 'duty_key', 'verify', 'id_at', 'limit_of',
+                'default_of', 'default_aging_share'
             ]),
             ('observer', array[
                 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'

@@ -184,6 +184,42 @@ end $$;
 comment on function resume_queue is
     'Lets acquires from a queue go on and wakes its sleepers. False if it was not paused.';
 
+create or replace function set_retention(
+    queue text,
+    retention interval,
+    discarded_retention interval default null
+) returns void
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    wrong record;
+begin
+    perform check_queue(set_retention.queue);
+    select g.argument, g.given into wrong
+    from (values
+        ('retention', set_retention.retention),
+        ('discarded_retention', set_retention.discarded_retention)
+    ) g(argument, given)
+    where g.given not between default_of('shortest_retention') and default_of('longest_retention')
+    limit 1;
+    if found then
+        perform refuse(
+            'RL422', format('%s is not valid', wrong.argument), wrong.given::text,
+            'Use a minute to 366 days, or null for the default.'
+        );
+    end if;
+    insert into queues as q (name, retention, discarded_retention)
+    values (set_retention.queue, set_retention.retention, set_retention.discarded_retention)
+    on conflict on constraint queues_pkey do update set
+        retention = excluded.retention,
+        discarded_retention = excluded.discarded_retention,
+        updated_at = clock_timestamp();
+end $$;
+comment on function set_retention is
+    'Says how long the jobs of a queue stay after their end, completed and cancelled ones, and '
+    'discarded ones; null is the default.';
+
 create or replace function paused(queues text[]) returns text[]
 language plpgsql stable security definer
 set search_path from current

@@ -294,7 +294,7 @@ impl<'a> Walk<'a> {
         self.finish("complete", "", "completed").await;
         self.run(
             "update jobs j set finished_at = finished_at - interval '20 days'
-             from got where got.job_id = j.id; update duties set position = null",
+             from got where got.job_id = j.id; update duties set position = null, front = null, rests_until = '-infinity'",
         )
         .await;
         self.duty("prune").await;
