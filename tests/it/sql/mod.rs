@@ -14,6 +14,7 @@ mod finish;
 mod floors;
 mod floors_hunt;
 mod graph;
+mod hot;
 mod hunt;
 mod ids;
 mod integrity;
