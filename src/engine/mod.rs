@@ -10,8 +10,11 @@
 //! 2. One entry that others hold, or that no column can hold, keeps no other entry of its batch
 //!    from being finished.
 //! 3. Jobs that were acquired for a caller who went away are given back.
+//! 4. No more calls wait than a bound says; one beyond is refused at once.
 
 mod acquire;
+mod coalesce;
+mod enqueue;
 mod finish;
 mod measure;
 mod read;
@@ -19,9 +22,10 @@ mod wakeups;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub use coalesce::MOST_WAITING;
 
 pub use crate::db::{Error, PoolStatus, Recovery, listen::Mode};
 pub use crate::store::acquire::AcquireCall;
@@ -34,14 +38,22 @@ pub use crate::store::inspect::{
 pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};
 
+use coalesce::{Coalescer, Room};
+
 use crate::config::QueueSettings;
 use crate::db::{Options, Pool, Pooled, listen, migrate};
-use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, NewJob, RetryVerdict};
+use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, RetryVerdict};
 use crate::shutdown::Shutdown;
 use crate::store;
 
 /// How often a call that collided with another transaction is tried again.
 const CONFLICT_TRIES: u32 = 5;
+
+/// Calls that do not travel with others, and wait for a connection or have one; more are refused.
+const MOST_ALONE: usize = 1_000;
+
+/// What these may weigh, in bytes.
+const MOST_ALONE_BYTES: usize = 256 << 20;
 
 /// The verbs of one Rowlock. Clones share the pool.
 #[derive(Clone)]
@@ -53,13 +65,23 @@ struct Inner {
     pool: Pool,
     settings: QueueSettings,
     wakeups: Wakeups,
+    /// Bounds the calls that do not travel with others.
+    alone: Room,
+    enqueue: Coalescer<enqueue::Enqueue>,
 }
 
 impl Engine {
     /// An engine over a pool, with the wake-ups of a listener or [`Wakeups::polling`].
     #[must_use]
     pub fn new(pool: Pool, settings: &QueueSettings, wakeups: Wakeups) -> Self {
-        Engine { inner: Arc::new(Inner { pool, settings: settings.clone(), wakeups }) }
+        let inner = Inner {
+            settings: settings.clone(),
+            wakeups,
+            alone: Room::new(MOST_ALONE, MOST_ALONE_BYTES),
+            enqueue: Coalescer::new(enqueue::Enqueue(pool.clone())),
+            pool,
+        };
+        Engine { inner: Arc::new(inner) }
     }
 
     /// An engine with a pool and a listener of its own, whose tasks end with `shutdown`.
@@ -105,6 +127,12 @@ impl Engine {
         self.inner.pool.status()
     }
 
+    /// By verb, the calls that wait for a shared statement or are under way.
+    #[must_use]
+    pub fn calls_waiting(&self) -> Vec<(&'static str, usize)> {
+        vec![self.inner.enqueue.waiting()]
+    }
+
     /// Whether wake-ups can be relied on at this moment.
     #[must_use]
     pub fn mode(&self) -> Mode {
@@ -130,29 +158,6 @@ impl Engine {
             Ok(()) => Ok(true),
             Err(migrate::Error::Db(error)) => Err(error),
             Err(_) => Ok(false),
-        }
-    }
-
-    /// Enqueues jobs, all of them or none; one answer a job, in input order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] when a job is not valid or belongs to another; nothing is stored then.
-    pub async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
-        let began = Instant::now();
-        let answer = self.enqueue_in_tries(&jobs).await;
-        measure::enqueue(began, answer.as_deref().ok());
-        answer
-    }
-
-    async fn enqueue_in_tries(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
-        let mut tries = 1;
-        loop {
-            let connection = self.connection().await?;
-            match store::enqueue::enqueue(&connection, jobs).await {
-                Err(Error::Conflict(_)) if tries < CONFLICT_TRIES => tries += 1,
-                answer => return answer,
-            }
         }
     }
 
