@@ -17,6 +17,7 @@ return case name
     when 'acquire_jobs' then 1000
     when 'acquire_queues' then 100
     when 'acquire_kinds' then 1000
+    when 'acquire_calls' then 100
     when 'acquire_bytes' then 8388608
     when 'acquire_walk' then 10000
     when 'finish_jobs' then 10000

@@ -4,6 +4,7 @@ mod acquire;
 mod acquire_races;
 mod aging;
 mod args;
+mod batches;
 mod cascade;
 mod catalog;
 mod crash;
