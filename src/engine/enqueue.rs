@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::coalesce::{Verb, Weight};
+use super::coalesce::{Verb, Weight, overloaded};
 use super::{CONFLICT_TRIES, Engine, Error, measure};
 use crate::db::Pool;
 use crate::model::NewJob;
@@ -37,16 +37,16 @@ impl Engine {
         let began = Instant::now();
         let answer = match travels(&jobs) {
             Some(with) => self.inner.enqueue.call(with, jobs).await,
-            None => match self.inner.alone.enter(bytes_of(&jobs)) {
-                Some(_place) => self.inner.enqueue.verb().alone(&jobs).await,
-                None => {
-                    measure::overloaded(Enqueue::NAME);
-                    Err(Error::Overloaded)
-                }
-            },
+            None => self.enqueue_alone(&jobs).await,
         };
         measure::enqueue(began, answer.as_deref().ok());
         answer
+    }
+
+    async fn enqueue_alone(&self, jobs: &Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
+        let place = self.inner.alone.enter(bytes_of(jobs));
+        let _place = place.ok_or_else(|| overloaded(Enqueue::NAME))?;
+        self.inner.enqueue.verb().alone(jobs).await
     }
 
     /// Enqueues one job; see [`Engine::enqueue`].

@@ -14,9 +14,12 @@
 
 mod acquire;
 mod coalesce;
+mod complete;
 mod enqueue;
 mod finish;
+mod heartbeat;
 mod measure;
+mod parts;
 mod read;
 mod wakeups;
 
@@ -39,10 +42,11 @@ pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};
 
 use coalesce::{Coalescer, Room};
+use finish::Finisher;
 
 use crate::config::QueueSettings;
 use crate::db::{Options, Pool, Pooled, listen, migrate};
-use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, RetryVerdict};
+use crate::model::{CancelVerdict, RetryVerdict};
 use crate::shutdown::Shutdown;
 use crate::store;
 
@@ -67,18 +71,28 @@ struct Inner {
     wakeups: Wakeups,
     /// Bounds the calls that do not travel with others.
     alone: Room,
+    finisher: Finisher,
     enqueue: Coalescer<enqueue::Enqueue>,
+    acquire: Coalescer<acquire::Acquire>,
+    complete: Coalescer<complete::Complete>,
+    heartbeat: Coalescer<heartbeat::Heartbeat>,
 }
 
 impl Engine {
     /// An engine over a pool, with the wake-ups of a listener or [`Wakeups::polling`].
     #[must_use]
     pub fn new(pool: Pool, settings: &QueueSettings, wakeups: Wakeups) -> Self {
+        let finisher = Finisher::new(pool.clone(), settings.lease);
+        let acquire = acquire::Acquire { pool: pool.clone(), finisher: finisher.clone() };
         let inner = Inner {
             settings: settings.clone(),
             wakeups,
             alone: Room::new(MOST_ALONE, MOST_ALONE_BYTES),
+            finisher,
             enqueue: Coalescer::new(enqueue::Enqueue(pool.clone())),
+            acquire: Coalescer::new(acquire),
+            complete: Coalescer::new(complete::Complete(pool.clone())),
+            heartbeat: Coalescer::new(heartbeat::Heartbeat(pool.clone())),
             pool,
         };
         Engine { inner: Arc::new(inner) }
@@ -130,7 +144,13 @@ impl Engine {
     /// By verb, the calls that wait for a shared statement or are under way.
     #[must_use]
     pub fn calls_waiting(&self) -> Vec<(&'static str, usize)> {
-        vec![self.inner.enqueue.waiting()]
+        let inner = &self.inner;
+        vec![
+            inner.enqueue.waiting(),
+            inner.acquire.waiting(),
+            inner.complete.waiting(),
+            inner.heartbeat.waiting(),
+        ]
     }
 
     /// Whether wake-ups can be relied on at this moment.
@@ -159,23 +179,6 @@ impl Engine {
             Err(migrate::Error::Db(error)) => Err(error),
             Err(_) => Ok(false),
         }
-    }
-
-    /// Extends a worker's lease; one verdict an execution, in input order. For `seen_call` see
-    /// [`store::heartbeat::heartbeat`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] for a lease that is too short or too long.
-    pub async fn heartbeat(
-        &self,
-        worker: Uuid,
-        held: Vec<Execution>,
-        lease: std::time::Duration,
-        seen_call: Option<i64>,
-    ) -> Result<Vec<HeartbeatVerdict>, Error> {
-        let connection = self.connection().await?;
-        store::heartbeat::heartbeat(&connection, worker, &held, lease, seen_call).await
     }
 
     /// Cancels waiting jobs and asks running ones to stop; one verdict a job, in input order.

@@ -129,10 +129,7 @@ impl<V: Verb> Coalescer<V> {
     pub(super) async fn call(&self, key: V::Key, call: V::Call) -> Result<V::Answer, Error> {
         let weight = V::weigh(&call);
         let place = self.shared.room.enter(weight.bytes);
-        if place.is_none() {
-            measure::overloaded(V::NAME);
-            return Err(Error::Overloaded);
-        }
+        let place = Some(place.ok_or_else(|| overloaded(V::NAME))?);
         let (sender, answered) = oneshot::channel();
         let mark = V::mark(&call);
         let waiting = Waiting { call, weight, mark, reply: Reply { sender, place } };
@@ -172,6 +169,12 @@ impl<V: Verb> Shared<V> {
         lane.drivers += usize::from(needed);
         needed
     }
+}
+
+/// The refusal of a call of a verb, counted.
+pub(super) fn overloaded(verb: &'static str) -> Error {
+    measure::overloaded(verb);
+    Error::Overloaded
 }
 
 /// Starts a driver, which the lane has counted.

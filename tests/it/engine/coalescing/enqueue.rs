@@ -1,31 +1,21 @@
-//! Calls of many callers in one statement: each gets its own answer, and none suffers for another.
+//! Enqueues of many callers.
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use rowlock::config::Settings;
-use rowlock::engine::{Engine, Enqueued, Error, MOST_WAITING};
+use rowlock::engine::{Enqueued, Error, MOST_WAITING};
 use rowlock::model::{Code, NewJob};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{SOON, open, open_with, raw};
+use super::{callers, waiting};
+use crate::engine::{SOON, open, open_with, raw};
 use crate::harness::sql::{column, run, value};
 use crate::harness::{Db, wait_until};
 
 /// A job that says who made it.
 fn job_of(caller: usize) -> NewJob {
     NewJob::new(format!("kind{caller}"), &json!({"caller": caller})).expect("JSON").queue("q")
-}
-
-/// So many tasks, each with an engine of its own.
-async fn callers<F, T>(engine: Engine, count: usize, call: impl Fn(Engine, usize) -> F) -> Vec<T>
-where
-    F: Future<Output = T> + Send + 'static,
-    T: Send + 'static,
-{
-    let tasks = (0..count).map(|caller| tokio::spawn(call(engine.clone(), caller)));
-    join_all(tasks).await.into_iter().map(|task| task.expect("joins")).collect()
 }
 
 /// Transactions that have written jobs.
@@ -53,7 +43,7 @@ async fn many_callers_share_commits_and_each_is_told_of_its_own_jobs() {
     }
     let transactions: i64 = value(&client, TRANSACTIONS).await;
     assert!(transactions <= 30, "{transactions} commits for {count} calls");
-    assert_eq!(engine.calls_waiting(), [("enqueue", 0)]);
+    assert_eq!(waiting(&engine, "enqueue"), 0);
     drop(client);
     shutdown.drain(SOON).await;
     db.finish().await;
@@ -131,8 +121,7 @@ async fn a_job_that_a_refusal_names_costs_its_neighbours_no_commit() {
         engine.enqueue_one(job).await
     });
     let (answers, ()) = tokio::join!(answers, async {
-        wait_until("all wait", SOON, || async { engine.calls_waiting() == [("enqueue", 41)] })
-            .await;
+        wait_until("all wait", SOON, || async { waiting(&engine, "enqueue") == 41 }).await;
         run(&holder, "commit").await;
     });
     for (caller, answer) in answers.iter().enumerate() {
@@ -234,14 +223,12 @@ async fn a_call_too_many_is_refused_at_once_and_the_others_recover() {
         engine.enqueue_one(job_of(0)).await.map(|answer| answer.created)
     });
     let (answers, ()) = tokio::join!(all, async {
-        wait_until("all wait", SOON, || async {
-            engine.calls_waiting() == [("enqueue", MOST_WAITING)]
-        })
-        .await;
+        wait_until("all wait", SOON, || async { waiting(&engine, "enqueue") == MOST_WAITING })
+            .await;
         let refused = engine.enqueue_one(job_of(1)).await;
         assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
         // Nobody was answered meanwhile, and the pool is not used up.
-        assert_eq!(engine.calls_waiting(), [("enqueue", MOST_WAITING)]);
+        assert_eq!(waiting(&engine, "enqueue"), MOST_WAITING);
         engine.ping().await.expect("a connection is left");
         run(&holder, "commit").await;
     });
