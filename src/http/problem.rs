@@ -205,6 +205,14 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_tried_again_says_when() {
+        for error in [Error::Overloaded, Error::PoolExhausted, Error::Locked("".into())] {
+            let response = Problem::from(error).into_response();
+            assert_eq!(response.headers()[RETRY_AFTER], "1", "{response:?}");
+        }
+    }
+
+    #[test]
     fn the_page_lists_every_code_with_its_status() {
         let page = include_str!("../../docs/HTTP.md");
         let own = [

@@ -3,6 +3,7 @@
 mod acquire;
 mod enqueue;
 mod finish;
+mod restart;
 
 use futures_util::future::join_all;
 use rowlock::engine::Engine;
