@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::coalesce::{Verb, Weight, overloaded};
+use super::coalesce::{Verb, Weight};
 use super::finish::Finisher;
 use super::{Engine, Error, Next, measure};
 use crate::db::Pool;
@@ -50,15 +50,18 @@ impl Engine {
     }
 
     async fn acquire_alone(&self, call: AcquireCall) -> Result<Vec<AcquiredJob>, Error> {
-        let place = self.inner.alone.enter(Acquire::weigh(&call).bytes);
-        let place = place.ok_or_else(|| overloaded(Acquire::NAME))?;
+        let place = self.inner.alone.enter(Acquire::NAME, Acquire::weigh(&call).bytes)?;
         let (answer, answered) = oneshot::channel();
         let inner = self.inner.clone();
         // A task of its own: a future dropped after its statement was sent would strand the jobs.
         tokio::spawn(async move {
             let _place = place;
             let acquire = inner.acquire.verb();
-            if let Err(Ok(jobs)) = answer.send(acquire.alone(&call).await) {
+            let acquired = match inner.alone.turn().await {
+                Ok(_turn) => acquire.alone(&call).await,
+                Err(error) => Err(error),
+            };
+            if let Err(Ok(jobs)) = answer.send(acquired) {
                 acquire.undo(call, jobs).await;
             }
         });

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::coalesce::{Verb, Weight, overloaded};
+use super::coalesce::{Verb, Weight};
 use super::finish::Entry;
 use super::{Engine, Error, measure};
 use crate::db::Pool;
@@ -52,8 +52,7 @@ impl Engine {
         } else {
             entries
         };
-        let place = self.inner.alone.enter(bytes);
-        let _place = place.ok_or_else(|| overloaded(Completion::VERB))?;
+        let _place = self.inner.alone.enter(Completion::VERB, bytes)?;
         self.inner.finisher.finish(worker, &entries).await
     }
 }
@@ -98,12 +97,16 @@ impl Verb for Complete {
     async fn alone(&self, (worker, entries): &Self::Call) -> Result<Completed, Error> {
         let connection = self.0.get().await?;
         match finish::complete(&connection, *worker, entries).await {
-            Err(error) if Self::is_of_some(&(), &error) => Ok(Completed::Held(entries.clone())),
+            Err(Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. }) => {
+                Ok(Completed::Held(entries.clone()))
+            }
             answer => answer.map(Completed::Answered),
         }
     }
 
     fn is_of_some(_: &(), error: &Error) -> bool {
-        matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. })
+        // One job's cascade may take longer than a statement may.
+        let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
+        of_some || error.code().is_some()
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::coalesce::{Verb, Weight, overloaded};
+use super::coalesce::{Verb, Weight};
 use super::{CONFLICT_TRIES, Engine, Error, measure};
 use crate::db::Pool;
 use crate::model::NewJob;
@@ -44,8 +44,8 @@ impl Engine {
     }
 
     async fn enqueue_alone(&self, jobs: &Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
-        let place = self.inner.alone.enter(bytes_of(jobs));
-        let _place = place.ok_or_else(|| overloaded(Enqueue::NAME))?;
+        let _place = self.inner.alone.enter(Enqueue::NAME, bytes_of(jobs))?;
+        let _turn = self.inner.alone.turn().await?;
         self.inner.enqueue.verb().alone(jobs).await
     }
 

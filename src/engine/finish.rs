@@ -4,22 +4,18 @@
 //! halved until the entry that others hold is alone; that one is repeated while its lease lives.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::coalesce::{Weight, overloaded};
+use super::alone::Alone;
+use super::coalesce::Weight;
 use super::parts::Parts;
 use super::{Engine, Error, measure};
 use crate::db::{Connection, Pool};
 use crate::model::{Code, Execution, FinishVerdict};
 use crate::store::finish::{self, Completion, Failure, Snooze};
-
-/// Entries that others hold are tried again by so many at a time.
-const TURNS: usize = 4;
 
 /// What an entry weighs beside its texts.
 const BYTES_AN_ENTRY: usize = 100;
@@ -70,9 +66,9 @@ impl Engine {
         entries: Vec<E>,
     ) -> Result<Vec<FinishVerdict>, Error> {
         let began = Instant::now();
-        let answer = match self.inner.alone.enter(E::weigh(&entries).bytes) {
-            Some(_place) => self.inner.finisher.finish(worker, &entries).await,
-            None => Err(overloaded(E::VERB)),
+        let answer = match self.inner.alone.enter(E::VERB, E::weigh(&entries).bytes) {
+            Ok(_place) => self.inner.finisher.finish(worker, &entries).await,
+            Err(error) => Err(error),
         };
         measure::finish(E::VERB, began, answer.as_deref().ok());
         answer
@@ -85,13 +81,12 @@ pub(super) struct Finisher {
     pool: Pool,
     /// As long as this an entry that others hold is tried again.
     patience: Duration,
-    /// Who tries again takes turns, so that entries held for long do not take the whole pool.
-    turns: Arc<Semaphore>,
+    alone: Alone,
 }
 
 impl Finisher {
-    pub(super) fn new(pool: Pool, patience: Duration) -> Self {
-        Finisher { pool, patience, turns: Arc::new(Semaphore::new(TURNS)) }
+    pub(super) fn new(pool: Pool, alone: Alone, patience: Duration) -> Self {
+        Finisher { pool, patience, alone }
     }
 
     /// One verdict an entry, in input order.
@@ -103,19 +98,18 @@ impl Finisher {
         let mut verdicts = vec![None; entries.len()];
         let mut parts = Parts::new(entries.len(), self.patience);
         while let Some(part) = parts.next() {
-            let turn = if part.held { self.turns.acquire().await.ok() } else { None };
+            let turn = self.alone.turn().await?;
             let connection = self.pool.get().await?;
-            let places = part.entries.clone();
-            let outcome = E::finish(&connection, worker, &entries[places.clone()]).await;
+            let outcome = E::finish(&connection, worker, &entries[part.clone()]).await;
             drop((connection, turn));
             match outcome {
                 Ok(found) => {
-                    for (place, verdict) in places.zip(found) {
+                    for (place, verdict) in part.zip(found) {
                         verdicts[place] = Some(verdict);
                     }
                 }
-                Err(error) if E::is_unstorable(&error) && places.len() == 1 => {
-                    verdicts[places.start] = Some(FinishVerdict::ResultTooLarge);
+                Err(error) if E::is_unstorable(&error) && part.len() == 1 => {
+                    verdicts[part.start] = Some(FinishVerdict::ResultTooLarge);
                 }
                 Err(error) => parts.again(part, error, E::is_unstorable).await?,
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::coalesce::{Verb, Weight, overloaded};
+use super::coalesce::{Verb, Weight};
 use super::{Engine, Error};
 use crate::db::Pool;
 use crate::model::{Execution, HeartbeatVerdict};
@@ -35,8 +35,8 @@ impl Engine {
         if call.held.len() < MANY_EXECUTIONS {
             return self.inner.heartbeat.call((), call).await;
         }
-        let place = self.inner.alone.enter(Heartbeat::weigh(&call).bytes);
-        let _place = place.ok_or_else(|| overloaded(Heartbeat::NAME))?;
+        let _place = self.inner.alone.enter(Heartbeat::NAME, Heartbeat::weigh(&call).bytes)?;
+        let _turn = self.inner.alone.turn().await?;
         self.inner.heartbeat.verb().alone(&call).await
     }
 }

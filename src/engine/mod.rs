@@ -13,6 +13,7 @@
 //! 4. No more calls wait than a bound says; one beyond is refused at once.
 
 mod acquire;
+mod alone;
 mod coalesce;
 mod complete;
 mod enqueue;
@@ -41,7 +42,8 @@ pub use crate::store::inspect::{
 pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};
 
-use coalesce::{Coalescer, Room};
+use alone::Alone;
+use coalesce::Coalescer;
 use finish::Finisher;
 
 use crate::config::QueueSettings;
@@ -53,12 +55,6 @@ use crate::store;
 /// How often a call that collided with another transaction is tried again.
 const CONFLICT_TRIES: u32 = 5;
 
-/// Calls that do not travel with others, and wait for a connection or have one; more are refused.
-const MOST_ALONE: usize = 1_000;
-
-/// What these may weigh, in bytes.
-const MOST_ALONE_BYTES: usize = 256 << 20;
-
 /// The verbs of one Rowlock. Clones share the pool.
 #[derive(Clone)]
 pub struct Engine {
@@ -69,8 +65,7 @@ struct Inner {
     pool: Pool,
     settings: QueueSettings,
     wakeups: Wakeups,
-    /// Bounds the calls that do not travel with others.
-    alone: Room,
+    alone: Alone,
     finisher: Finisher,
     enqueue: Coalescer<enqueue::Enqueue>,
     acquire: Coalescer<acquire::Acquire>,
@@ -82,12 +77,13 @@ impl Engine {
     /// An engine over a pool, with the wake-ups of a listener or [`Wakeups::polling`].
     #[must_use]
     pub fn new(pool: Pool, settings: &QueueSettings, wakeups: Wakeups) -> Self {
-        let finisher = Finisher::new(pool.clone(), settings.lease);
+        let alone = Alone::new(&pool);
+        let finisher = Finisher::new(pool.clone(), alone.clone(), settings.lease);
         let acquire = acquire::Acquire { pool: pool.clone(), finisher: finisher.clone() };
         let inner = Inner {
             settings: settings.clone(),
             wakeups,
-            alone: Room::new(MOST_ALONE, MOST_ALONE_BYTES),
+            alone,
             finisher,
             enqueue: Coalescer::new(enqueue::Enqueue(pool.clone())),
             acquire: Coalescer::new(acquire),

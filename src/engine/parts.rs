@@ -10,52 +10,41 @@ use super::{CONFLICT_TRIES, Error, Recovery};
 
 /// What of a batch is still to be done, in the order of trying.
 pub(super) struct Parts {
-    waiting: VecDeque<Part>,
+    waiting: VecDeque<Range<usize>>,
     end: Instant,
     conflicts: u32,
 }
 
-/// Some entries of a batch.
-pub(super) struct Part {
-    /// Their places.
-    pub(super) entries: Range<usize>,
-    /// Whether it is a single entry that was found held by others.
-    pub(super) held: bool,
-}
-
 impl Parts {
     pub(super) fn new(entries: usize, patience: Duration) -> Self {
-        let whole = (0 < entries).then_some(Part { entries: 0..entries, held: false });
+        let whole = (0 < entries).then_some(0..entries);
         Parts { waiting: whole.into_iter().collect(), end: Instant::now() + patience, conflicts: 0 }
     }
 
-    pub(super) fn next(&mut self) -> Option<Part> {
+    pub(super) fn next(&mut self) -> Option<Range<usize>> {
         self.waiting.pop_front()
     }
 
     /// Takes back a part that failed, if another try may go better.
     pub(super) async fn again(
         &mut self,
-        part: Part,
+        part: Range<usize>,
         error: Error,
         is_unstorable: fn(&Error) -> bool,
     ) -> Result<(), Error> {
-        let Part { entries, held } = part;
         let divisible = matches!(error, Error::Locked(_)) || is_unstorable(&error);
-        if divisible && 1 < entries.len() {
-            let middle = entries.start + entries.len() / 2;
-            self.waiting.push_front(Part { entries: middle..entries.end, held });
-            self.waiting.push_front(Part { entries: entries.start..middle, held });
+        if divisible && 1 < part.len() {
+            let middle = part.start + part.len() / 2;
+            self.waiting.push_front(middle..part.end);
+            self.waiting.push_front(part.start..middle);
             return Ok(());
         }
         match error {
             // To the end of the row: the neighbours go first.
-            Error::Locked(_) if Instant::now() < self.end => {
-                self.waiting.push_back(Part { entries, held: true });
-            }
+            Error::Locked(_) if Instant::now() < self.end => self.waiting.push_back(part),
             Error::Conflict(_) if self.conflicts < CONFLICT_TRIES => {
                 self.conflicts += 1;
-                self.waiting.push_back(Part { entries, held });
+                self.waiting.push_back(part);
             }
             error => return Err(error),
         }
@@ -81,15 +70,14 @@ mod tests {
         let mut done = Vec::new();
         let mut tries = 0;
         while let Some(part) = parts.next() {
-            if part.held {
-                assert_eq!((part.entries, done.len()), (held..held + 1, 7));
+            if part == (held..held + 1) && done.len() == 7 {
                 break;
             }
             tries += 1;
-            if part.entries.contains(&held) {
+            if part.contains(&held) {
                 parts.again(part, locked(), |_| false).await.unwrap();
             } else {
-                done.extend(part.entries);
+                done.extend(part);
             }
         }
         done.sort_unstable();

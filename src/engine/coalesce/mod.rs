@@ -43,7 +43,7 @@ use lane::{Lane, Reply, Waiting};
 use send::{Batch, send};
 
 pub(super) use lane::Weight;
-pub(super) use room::Room;
+pub(super) use room::{Place, Room};
 
 /// Calls of one verb that may wait or be under way at once; more are refused.
 pub const MOST_WAITING: usize = 10_000;

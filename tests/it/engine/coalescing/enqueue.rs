@@ -285,3 +285,38 @@ async fn connections_that_break_are_errors_and_a_repeat_with_ids_doubles_nothing
     shutdown.drain(SOON).await;
     db.finish().await;
 }
+
+#[tokio::test]
+async fn keyed_calls_that_wait_leave_connections_to_everybody_else() {
+    let db = Db::new().await;
+    let mut settings = Settings::default();
+    settings.database.pool_size = 4;
+    settings.database.lock_timeout = Duration::from_secs(20);
+    let (engine, shutdown) = open_with(&db, &settings);
+    let (holder, client) = (db.connect().await, db.connect().await);
+    run(&holder, "begin; select enqueue('k', queue => 'q', unique_key => 'held')").await;
+    let keyed = callers(engine.clone(), 20, |engine, caller| async move {
+        engine.enqueue_one(job_of(caller).unique_key("held")).await
+    });
+    let (keyed, ()) = tokio::join!(keyed, async {
+        wait_until("as many wait as may", SOON, || async {
+            let waiting = "select count(*) from pg_stat_activity
+                           where wait_event_type = 'Lock' and datname = current_database()";
+            value::<i64>(&client, waiting).await == 2
+        })
+        .await;
+        let free = engine.enqueue_one(job_of(0));
+        let free = tokio::time::timeout(Duration::from_secs(5), free).await;
+        assert!(free.expect("it waits for nobody").expect("enqueues").created);
+        run(&holder, "commit").await;
+    });
+    for answer in keyed {
+        match answer {
+            Ok(answer) => assert!(!answer.created),
+            Err(error) => assert!(matches!(error, Error::PoolExhausted), "{error}"),
+        }
+    }
+    drop((holder, client));
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
