@@ -7,7 +7,7 @@ mod args;
 mod batches;
 mod cascade;
 mod catalog;
-mod crash;
+pub(crate) mod crash;
 mod docs;
 mod fan;
 mod finish;
