@@ -36,6 +36,8 @@ return case name
     when 'aging_interval' then interval '60 seconds'
     when 'retention' then interval '1 day'
     when 'discarded_retention' then interval '7 days'
+    when 'shortest_retention' then interval '1 minute'
+    when 'longest_retention' then interval '366 days'
     when 'worker_retention' then interval '1 day'
     when 'timeout_grace' then interval '5 seconds'
     when 'shortest_lease' then interval '1 second'

@@ -14,8 +14,12 @@ comment on function duty_key is 'The advisory lock of a maintenance duty.';
 create or replace function promote(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     due uuid[];

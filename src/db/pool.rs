@@ -72,6 +72,7 @@ pub struct Pool {
     inner: bb8::Pool<Manager>,
     schema: SchemaName,
     last_failure: LastFailure,
+    size: u32,
 }
 
 /// How full a pool is.
@@ -102,7 +103,8 @@ impl Pool {
             .queue_strategy(QueueStrategy::Lifo)
             .error_sink(last_failure.boxed_clone())
             .build_unchecked(Manager::new(options)?);
-        Ok(Pool { inner, schema: options.schema().clone(), last_failure })
+        let (schema, size) = (options.schema().clone(), settings.pool_size);
+        Ok(Pool { inner, schema, last_failure, size })
     }
 
     /// Lends a connection.
@@ -129,6 +131,12 @@ impl Pool {
     #[must_use]
     pub fn schema(&self) -> &SchemaName {
         &self.schema
+    }
+
+    /// The most connections that it opens.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.size
     }
 
     /// How full it is.
