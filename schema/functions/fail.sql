@@ -83,12 +83,17 @@ set enable_mergejoin = off
 as $$
 declare
     n int := check_finish(
-        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.errors),
-        cardinality(fail.retry_at), cardinality(fail.discard)
+        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.errors)
     );
     closed record;
     words text[];
 begin
+    perform check_finish(
+        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.retry_at)
+    );
+    perform check_finish(
+        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.discard)
+    );
     perform check_times('retry_at', fail.retry_at, true);
     closed := close_executions(
         fail.worker, fail.job_ids, fail.attempts, fail.tokens, 'failed', fail.errors,

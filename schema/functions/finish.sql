@@ -8,7 +8,7 @@ create or replace function check_finish(
     job_ids uuid[],
     attempts int[],
     tokens uuid[],
-    variadic others bigint[] default '{}'
+    extra bigint default null
 ) returns int
 language plpgsql stable
 set search_path from current
@@ -23,7 +23,7 @@ begin
         perform refuse('RL422', 'job_ids is null', null, 'Pass an array.');
     elsif cardinality(check_finish.attempts) is distinct from n
         or cardinality(check_finish.tokens) is distinct from n
-        or n <> any (check_finish.others)
+        or coalesce(check_finish.extra, n) <> n
     then
         perform refuse(
             'RL422',
@@ -33,7 +33,7 @@ begin
                 n,
                 cardinality(check_finish.attempts),
                 cardinality(check_finish.tokens),
-                check_finish.others
+                check_finish.extra
             ),
             'Pass one attempt and one token for each job.'
         );
