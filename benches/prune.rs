@@ -26,7 +26,10 @@ const ENQUEUE: &str = "select count(*) from enqueue_batch(array_fill('k'::text, 
 
 const SIZES: &str = "select
     sum(pg_table_size(c.oid))::bigint, sum(pg_indexes_size(c.oid))::bigint,
-    (sum(pg_table_size(c.oid)) filter (where c.relname = 'ready'))::bigint
+    (sum(pg_table_size(c.oid)) filter (where c.relname = 'ready'))::bigint,
+    (sum(pg_stat_get_dead_tuples(c.oid)) filter (where c.relname = 'ready'))::bigint,
+    (sum(pg_stat_get_dead_tuples(c.oid)) filter (where c.relname = 'jobs'))::bigint,
+    (sum(pg_table_size(c.oid)) filter (where c.relname = 'jobs'))::bigint
     from pg_class c where c.relnamespace = 'rowlock'::regnamespace and c.relkind = 'r'";
 
 /// What one run saw.
@@ -119,7 +122,8 @@ async fn measure(report: &mut Report, run: Duration, pruning: bool) -> Seen {
                 "row": "prune_steady_sample", "unit": "jobs/s", "value": now_rate.round(),
                 "pruning": pruning, "seconds": at.as_secs(), "pruned": pruned.get(),
                 "tables_bytes": tables, "indexes_bytes": indexes,
-                "ready_bytes": row.get::<_, i64>(2),
+                "ready_bytes": row.get::<_, i64>(2), "ready_dead": row.get::<_, i64>(3),
+                "jobs_bytes": row.get::<_, i64>(5), "jobs_dead": row.get::<_, i64>(4),
             }));
             let cells = [at.as_secs_f64(), now_rate, pruned.get() as f64];
             let megabytes = [tables as f64 / 1e6, indexes as f64 / 1e6];

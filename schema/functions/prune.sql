@@ -95,30 +95,32 @@ declare
     most int := prune_between.max_rows * 10;
     old uuid[];
 begin
+    -- It ends at the last job that may go, or at the last that may be looked at.
     select
-        array_agg(x.id order by x.id) filter (where x.is_old),
-        count(*),
-        (array_agg(x.id order by x.id desc))[1]
-    into old, looked, last
+        array_agg(x.id order by x.n) filter (where x.is_old),
+        coalesce(max(x.n), 0),
+        (array_agg(x.id order by x.n desc))[1],
+        count(*) < prune_between.max_rows and not coalesce(bool_or(x.n = most), false)
+    into old, looked, last, reached
     from (
-        select
-            j.id,
-            coalesce(j.finished_at < clock - retention_of(j.state, q), false) as is_old
+        select w.id, w.n, w.is_old
         from (
-            select y.id, y.state, y.queue, y.finished_at
-            from jobs y
-            where y.id > prune_between.above and y.id < prune_between.below
-            order by y.id limit most
-        ) j
-        left join queues q on q.name = j.queue
+            select
+                j.id,
+                row_number() over () as n,
+                coalesce(j.finished_at < clock - retention_of(j.state, q), false) as is_old
+            from (
+                select y.id, y.state, y.queue, y.finished_at
+                from jobs y
+                where y.id > prune_between.above and y.id < prune_between.below
+                order by y.id limit most
+            ) j
+            left join queues q on q.name = j.queue
+        ) w
+        where w.is_old or w.n = most
+        limit prune_between.max_rows
     ) x;
     busy := clock_timestamp() - clock;
-    reached := looked < most;
-    if cardinality(old) > prune_between.max_rows then
-        old := old[:prune_between.max_rows];
-        last := old[prune_between.max_rows];
-        reached := false;
-    end if;
     done := 0;
     old := array(
         select j.id
@@ -208,7 +210,7 @@ begin
         else
             round.position := null;
             round.rests_until := case
-                when round.done * 10 < round.looked
+                when round.done * 10 <= round.looked
                     then clock_timestamp() + round.busy * 10 - interval '1 second'
                 else '-infinity'
             end;

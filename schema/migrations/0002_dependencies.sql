@@ -7,7 +7,8 @@ create table dependencies (
     constraint dependencies_pkey primary key (parent, child),
     constraint dependencies_policy_known check (policy in ('cancel', 'continue', 'hold')),
     constraint dependencies_no_self_edge check (parent <> child)
-);
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 10000,
+        autovacuum_vacuum_cost_limit = 2000);
 create index dependencies_child_idx on dependencies (child, parent);
 comment on index dependencies_child_idx is 'Recounting what a child waits for; pruning its edges.';
 comment on table dependencies is 'A child waits for its parent.';
@@ -23,7 +24,8 @@ create table links (
     xid    xid8 not null,
     policy text not null,
     constraint links_pkey primary key (child, parent)
-);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+        autovacuum_vacuum_cost_delay = 0);
 create index links_xid_idx on links (xid);
 create index links_parent_idx on links (parent);
 comment on index links_xid_idx is 'The links that a committing transaction asked for.';
@@ -38,7 +40,8 @@ comment on column links.policy is 'As in dependencies.';
 create table tickets (
     xid xid8 not null,
     constraint tickets_pkey primary key (xid)
-);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+        autovacuum_vacuum_cost_delay = 0);
 comment on table tickets is
     'One row a transaction that has links; its deferred trigger attaches them inside COMMIT.';
 comment on column tickets.xid is 'The transaction.';

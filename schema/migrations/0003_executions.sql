@@ -17,7 +17,8 @@ create table executions (
     constraint executions_outcome_iff_finished check ((outcome is null) = (finished_at is null)),
     constraint executions_outcome_known check (outcome in
         ('completed', 'failed', 'snoozed', 'released', 'cancelled', 'lost', 'timed_out'))
-) with (fillfactor = 45, toast_tuple_target = 512);
+) with (fillfactor = 45, toast_tuple_target = 512, autovacuum_vacuum_scale_factor = 0.05,
+        autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_limit = 2000);
 comment on table executions is 'One row a run of a job by a worker.';
 comment on column executions.job_id is 'The job.';
 comment on column executions.attempt is 'Its number, from 1.';
@@ -65,7 +66,8 @@ create table grants (
     job_ids     uuid[] not null,
     attempts    int[] not null,
     constraint grants_pkey primary key (worker, id)
-) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
 create index grants_expires_at_idx on grants (expires_at) where expires_at is not null;
 comment on index grants_expires_at_idx is 'Rescue takes executions past their time-out.';
 comment on table grants is

@@ -98,6 +98,7 @@ fn settings_text(profile: Profile, socket_dir: &Path) -> String {
             "fsync = off\n\
              synchronous_commit = off\n\
              full_page_writes = off\n\
+             max_prepared_transactions = 10\n\
              shared_buffers = 128MB\n\
              max_wal_size = 4GB\n\
              max_prepared_transactions = 20\n\
@@ -111,6 +112,7 @@ fn settings_text(profile: Profile, socket_dir: &Path) -> String {
          unix_socket_directories = '\"{socket_dir}\"'\n\
          unix_socket_permissions = 0700\n\
          max_connections = 200\n\
+         autovacuum_naptime = 10s\n\
          wal_compression = on\n\
          timezone = 'UTC'\n\
          log_timezone = 'UTC'\n\
