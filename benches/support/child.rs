@@ -20,6 +20,9 @@ const SLOTS: usize = 1_000;
 /// Jobs that such a worker fetches ahead, unless `BENCH_PREFETCH` says so.
 const PREFETCH: usize = 2_000;
 
+/// Jobs of one call of a producer that has fallen behind; its report says how far.
+const MOST_JOBS: usize = 1_000;
+
 /// The task of a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
@@ -162,7 +165,7 @@ impl Produce {
         while sent < all {
             ticks.tick().await;
             let elapsed = started.elapsed().as_millis() as usize + 1;
-            let due = all.min(elapsed * self.jobs);
+            let due = all.min(elapsed * self.jobs).min(sent + MOST_JOBS);
             let called = now_micros();
             let job = |n: usize| {
                 let arrival = began + (n / self.jobs) as i64 * 1_000;
