@@ -9,6 +9,7 @@ mod latency;
 mod memory;
 mod pinned;
 mod pinned_tables;
+mod prune;
 mod seed_report;
 mod single;
 mod support;
@@ -48,6 +49,7 @@ const BENCHES: &[Bench] = &[
     bench!("wakeups", wakeups::ROWS, true, wakeups::report),
     bench!("memory", memory::ROWS, true, memory::report),
     bench!("wal", wal::ROWS, true, wal::report),
+    bench!("prune", prune::ROWS, false, prune::report),
     bench!("chart", &["chart"], false, chart::report),
     bench!("views", &["views"], false, views::report),
 ];

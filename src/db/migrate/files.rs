@@ -71,8 +71,9 @@ pub const EMBEDDED: Files = Files {
         "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs", "enqueue",
         "entries", "enqueue_many",
         "place", "cascade", "link", "reschedule", "take_back", "worker",
-        "pick", "acquire", "finish", "complete", "fail", "heartbeat",
-        "operate", "retry", "rescue", "prune", "maintain",
+        "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
+        "heartbeat_batch",
+        "operate", "retry", "rescue", "prune", "floors", "maintain",
         "verify", "views", "grants",
     ),
 };
