@@ -18,24 +18,32 @@ pub(crate) async fn report_10m(_: Rows) {
     measure("depth_10m", ROWS_10M[0], &[1_000_000, 10_000_000], 1).await;
 }
 
-/// The row is about the last depth; each depth is a point of the chart.
+/// The row is about the last depth, against the row `drain`. Beside it stands the rate of as few
+/// jobs in as many priorities, which alone tells what the depth costs; the chart has these points.
 async fn measure(file: &str, row: &str, depths: &[usize], runs: usize) {
     let mut report = Report::rows(file).await;
-    let (mut pairs, mut points) = (Vec::new(), vec![Vec::new(); depths.len() + 1]);
-    for _ in 0..runs {
-        points[0].push(plain().await);
-        for (depth, rates) in depths.iter().zip(&mut points[1..]) {
-            rates.push(at_depth(scaled(*depth)).await);
+    let depths: Vec<_> = [JOBS].iter().chain(depths).map(|depth| scaled(*depth)).collect();
+    let (mut drains, mut points) = (Vec::new(), vec![Vec::new(); depths.len()]);
+    for run in 1..=runs {
+        drains.push(plain().await);
+        for (depth, rates) in depths.iter().zip(&mut points) {
+            rates.push(at_depth(*depth).await);
+            println!("run {run}: {:.0} jobs/s of {depth}", rates.last().expect("it is"));
         }
-        let newest = |rates: &Vec<f64>| *rates.last().expect("it was measured");
-        let (shallow, deep) = (newest(&points[0]), points.last().map_or(0.0, newest));
-        println!("{deep:.0} jobs/s at the greatest depth, {shallow:.0} by the row drain");
-        pairs.push((deep, shallow));
     }
-    report.ratio(row, ["deep", "drain"], &pairs);
-    for (waiting, rates) in [JOBS].iter().chain(depths).zip(points) {
-        let beside = json!({ "waiting": scaled(*waiting) });
-        report.figure("drain_at_depth", "jobs/s", median(rates), beside);
+    let deep = points.last().expect("there are depths");
+    let ratios: Vec<f64> = deep.iter().zip(&drains).map(|(deep, drain)| deep / drain).collect();
+    let value = median(ratios.clone());
+    let place = ratios.iter().position(|ratio| ratio.total_cmp(&value).is_eq());
+    let place = place.expect("the median is one of them");
+    let (rate, shallow) = (deep[place], points[0][place]);
+    let beside = json!({
+        "deep": rate, "drain": drains[place], "as_few_in_ten_priorities": shallow,
+        "of_as_few": rate / shallow, "runs": ratios,
+    });
+    report.figure(row, "ratio", value, beside);
+    for (depth, rates) in depths.iter().zip(points) {
+        report.figure("drain_at_depth", "jobs/s", median(rates), json!({ "waiting": depth }));
     }
     report.end();
 }

@@ -142,7 +142,7 @@ fn one_kilobyte(n: usize) -> NewJob {
 }
 
 /// Each second job of a call depends on the one before it.
-fn with_parent(n: usize) -> NewJob {
+pub(crate) fn with_parent(n: usize) -> NewJob {
     let name = |n: usize| format!("job {n}");
     if n.is_multiple_of(2) {
         noop().reference(name(n))

@@ -8,6 +8,7 @@ mod enqueue;
 mod latency;
 mod memory;
 mod pinned;
+mod pinned_tables;
 mod prune;
 mod seed_report;
 mod single;
@@ -44,6 +45,7 @@ const BENCHES: &[Bench] = &[
     bench!("latency", latency::ROWS, true, latency::report),
     bench!("single", single::ROWS, true, single::report),
     bench!("pinned", pinned::ROWS, true, pinned::report),
+    bench!("pinned_tables", pinned_tables::ROWS, false, pinned_tables::report),
     bench!("wakeups", wakeups::ROWS, true, wakeups::report),
     bench!("memory", memory::ROWS, true, memory::report),
     bench!("wal", wal::ROWS, true, wal::report),

@@ -71,7 +71,7 @@ fn points(report: &mut Report, series: &str, slices: &[f64]) {
 
 /// What holds the horizon while jobs are done.
 #[derive(Clone, Copy)]
-enum Pin {
+pub(crate) enum Pin {
     None,
     /// A REPEATABLE READ snapshot in the same database.
     Snapshot,
@@ -80,13 +80,14 @@ enum Pin {
 }
 
 /// A pin that holds.
-struct Pinned {
+pub(crate) struct Pinned {
     client: Option<tokio_postgres::Client>,
     other: Option<String>,
 }
 
 impl Pin {
-    async fn hold(self, bench: &Bench) -> Pinned {
+    /// Pins the horizon from now on.
+    pub(crate) async fn hold(self, bench: &Bench) -> Pinned {
         match self {
             Pin::None => Pinned { client: None, other: None },
             Pin::Snapshot => {
@@ -108,7 +109,7 @@ impl Pin {
 
 impl Pinned {
     /// Lets go; it must have held to this moment.
-    async fn release(self) {
+    pub(crate) async fn release(self) {
         if let Some(client) = self.client {
             let sql = "select pg_current_xact_id_if_assigned() is not null
                 or current_setting('transaction_isolation') = 'repeatable read'";

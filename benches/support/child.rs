@@ -17,8 +17,8 @@ use super::process::{Memory, memory};
 /// Slots of a worker for short jobs, unless `BENCH_SLOTS` says so.
 const SLOTS: usize = 1_000;
 
-/// Jobs that such a worker fetches ahead, unless `BENCH_PREFETCH` says so.
-const PREFETCH: usize = 2_000;
+/// Jobs of one call of a producer that has fallen behind; its report says how far.
+const MOST_JOBS: usize = 1_000;
 
 /// The task of a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub(crate) struct Work {
     handling: Handling,
     stop_after: Option<usize>,
     slots: usize,
-    prefetch: usize,
+    prefetch: Option<usize>,
 }
 
 /// What its handlers do.
@@ -85,17 +85,17 @@ pub(crate) struct Produced {
 impl Work {
     /// A worker for short jobs, which stops once so many handlers have run.
     pub(crate) fn new(url: &str, stop_after: usize) -> Work {
-        let number = |name: &str, default| {
+        let number = |name: &str| {
             let given = std::env::var(name).ok();
-            given.map_or(default, |text| text.parse().expect("a number"))
+            given.map(|text| text.parse().expect("a number"))
         };
         Work {
             url: url.to_owned(),
             queue: QUEUE.to_owned(),
             handling: Handling::Nothing,
             stop_after: Some(stop_after),
-            slots: number("BENCH_SLOTS", SLOTS),
-            prefetch: number("BENCH_PREFETCH", PREFETCH),
+            slots: number("BENCH_SLOTS").unwrap_or(SLOTS),
+            prefetch: number("BENCH_PREFETCH"),
         }
     }
 
@@ -111,7 +111,7 @@ impl Work {
 
     /// The same with so many slots and nothing fetched ahead.
     pub(crate) fn slots(self, slots: usize) -> Work {
-        Work { slots, prefetch: 0, ..self }
+        Work { slots, prefetch: Some(0), ..self }
     }
 
     /// The same on another queue.
@@ -143,7 +143,12 @@ impl Work {
             }
         };
         let worker = Worker::new(self.url.as_str()).queue(self.queue, self.slots);
-        let worker = worker.prefetch(self.prefetch).on("noop", handler);
+        let worker = worker.on("noop", handler);
+        // Left alone, the worker fetches ahead as its jobs' pace allows.
+        let worker = match self.prefetch {
+            Some(jobs) => worker.prefetch(jobs),
+            None => worker,
+        };
         worker.run(&shutdown).await.expect("the worker works");
         let stamps = std::mem::take(&mut *stamps.lock().expect("nobody panics"));
         Worked { handled: handled.load(Ordering::Relaxed), memory: memory("self"), stamps }
@@ -162,7 +167,7 @@ impl Produce {
         while sent < all {
             ticks.tick().await;
             let elapsed = started.elapsed().as_millis() as usize + 1;
-            let due = all.min(elapsed * self.jobs);
+            let due = all.min(elapsed * self.jobs).min(sent + MOST_JOBS);
             let called = now_micros();
             let job = |n: usize| {
                 let arrival = began + (n / self.jobs) as i64 * 1_000;

@@ -80,7 +80,10 @@ impl Bench {
     }
 
     /// Enqueues so many jobs from two connections, each made by its number.
-    pub(crate) async fn fill(&self, count: usize, job: fn(usize) -> NewJob) {
+    pub(crate) async fn fill<F>(&self, count: usize, job: F)
+    where
+        F: Fn(usize) -> NewJob + Copy + Send + 'static,
+    {
         let mut fillers = JoinSet::new();
         for filler in 0..2 {
             let connection = connect(&self.url).await;
