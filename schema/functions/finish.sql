@@ -63,7 +63,6 @@ create or replace function verdicts(
 ) returns table (job_id uuid, verdict text)
 language plpgsql stable
 set search_path from current
-set enable_hashjoin = on
 as $$
 begin
     return query
@@ -74,22 +73,33 @@ begin
                 when e.finished_at is null then 'result_too_large'
                 when e.outcome = 'cancelled' then 'cancelled'
                 when e.outcome <> verdicts.own then 'stale'
-                when d.word is not null
+                when g.word is not null
                     and e.attempt = max(e.attempt) over (partition by g.job_id)
                     and row_number() over (
                         partition by g.worker, g.job_id, g.attempt, g.token order by g.n
                     ) = 1
-                    then d.word
+                    then g.word
                 else 'repeated'
             end
-        from unnest(
-            verdicts.workers, verdicts.job_ids, verdicts.attempts, verdicts.tokens
-        ) with ordinality g(worker, job_id, attempt, token, n)
+        from (
+            -- A sort where a join of two arrays would be a loop in a loop.
+            select x.worker, x.job_id, x.attempt, x.token, x.n,
+                max(x.word) over (partition by x.job_id) as word
+            from (
+                select u.worker, u.job_id, u.attempt, u.token, u.n, null as word
+                from unnest(
+                    verdicts.workers, verdicts.job_ids, verdicts.attempts, verdicts.tokens
+                ) with ordinality u(worker, job_id, attempt, token, n)
+                union all
+                select null, d.id, null, null, null, d.word
+                from unnest(verdicts.done_ids, verdicts.done_words) d(id, word)
+            ) x
+        ) g
         left join executions e on e.job_id = g.job_id
             and e.attempt = g.attempt
             and e.token = g.token
             and e.worker = g.worker
-        left join unnest(verdicts.done_ids, verdicts.done_words) d(id, word) on d.id = g.job_id
+        where g.n is not null
         order by g.n;
 end $$;
 comment on function verdicts is

@@ -19,14 +19,20 @@ begin
         from unnest(
             held.workers, held.job_ids, held.attempts, held.tokens
         ) with ordinality g(worker, job_id, attempt, token, n)
-        -- Offset 0: an entry at a time by the key, however many there are.
+        -- Each by a probe: on empty tables the planner would rather read them whole.
         left join lateral (
-            select x.job_id, x.token, x.worker, x.finished_at
+            select x.job_id
             from executions x
-            where x.job_id = g.job_id and x.attempt = g.attempt
-            offset 0
-        ) e on e.token = g.token and e.worker = g.worker and e.finished_at is null
-        left join jobs j on j.id = e.job_id
+            where x.job_id = g.job_id
+                and x.attempt = g.attempt
+                and x.token = g.token
+                and x.worker = g.worker
+                and x.finished_at is null
+            limit 1
+        ) e on true
+        left join lateral (
+            select y.cancel_requested_at from jobs y where y.id = e.job_id limit 1
+        ) j on true
         order by g.n;
 end $$;
 comment on function held is

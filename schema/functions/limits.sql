@@ -20,6 +20,7 @@ return case name
     when 'acquire_calls' then 100
     when 'acquire_bytes' then 8388608
     when 'acquire_walk' then 10000
+    when 'floor_step' then 100
     when 'finish_jobs' then 10000
     when 'watch_queues' then 256
     when 'maintain_rows' then 100000
@@ -35,6 +36,8 @@ return case name
     when 'aging_interval' then interval '60 seconds'
     when 'retention' then interval '1 day'
     when 'discarded_retention' then interval '7 days'
+    when 'shortest_retention' then interval '1 minute'
+    when 'longest_retention' then interval '366 days'
     when 'worker_retention' then interval '1 day'
     when 'timeout_grace' then interval '5 seconds'
     when 'shortest_lease' then interval '1 second'

@@ -14,8 +14,12 @@ comment on function duty_key is 'The advisory lock of a maintenance duty.';
 create or replace function promote(max_rows int) returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     due uuid[];
@@ -53,9 +57,11 @@ begin
         when 'promote' then return query select * from promote(run_duty.max_rows);
         when 'rescue' then return query select * from rescue(run_duty.max_rows);
         when 'prune' then return query select * from prune(run_duty.max_rows);
+        when 'floors' then return query select * from floors(run_duty.max_rows);
         else
             perform refuse(
-                'RL422', 'duty is not valid', run_duty.duty, 'Use link, promote, rescue or prune.'
+                'RL422', 'duty is not valid', run_duty.duty,
+                'Use link, promote, rescue, prune or floors.'
             );
     end case;
 end $$;
@@ -95,7 +101,7 @@ begin
             format('Use 1 to %s.', limit_of('maintain_rows'))
         );
     end if;
-    foreach name in array array['link', 'promote', 'rescue', 'prune'] loop
+    foreach name in array array['link', 'promote', 'rescue', 'prune', 'floors'] loop
         -- One patience for all of them; nought would be no limit.
         patience := extract(epoch from deadline - clock_timestamp()) * 1000;
         perform set_config('lock_timeout', greatest(patience, 1)::text, true);

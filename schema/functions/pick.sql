@@ -1,16 +1,16 @@
 -- Which ready jobs an acquire takes. Lanes are walked
 -- in an order; inside a lane it is first in, first out.
 
--- Its result has changed once, which CREATE OR REPLACE refuses.
-drop function if exists lanes(text[], text[]);
-create function lanes(
+create or replace function lanes(
     queues text[],
     kinds text[],
     out lane_queues text[],
     out lane_priorities smallint[],
+    out lane_starts bigint[],
     out lane_ends bigint[],
     out aged_queues text[],
     out aged_priorities smallint[],
+    out aged_starts bigint[],
     out aged_ends bigint[],
     out aged_shares real[],
     out least_share real,
@@ -20,33 +20,37 @@ language plpgsql volatile
 set search_path from current
 as $$
 begin
-    -- Age counts from greatest(ready_at, resumed_at); an end
-    -- bounds the walk past kinds that this worker cannot run.
+    -- Age counts from greatest(ready_at, resumed_at); a walk starts at the
+    -- head; an end bounds it past kinds that this worker cannot run.
     select
         array_agg(h.queue order by h.priority, h.ready_at),
         array_agg(h.priority order by h.priority, h.ready_at),
+        array_agg(h.seq order by h.priority, h.ready_at),
         array_agg(h.walk_end order by h.priority, h.ready_at),
         array_agg(h.queue order by h.effective, h.ready_at),
         array_agg(h.priority order by h.effective, h.ready_at),
+        array_agg(h.seq order by h.effective, h.ready_at),
         array_agg(h.walk_end order by h.effective, h.ready_at),
         array_agg(h.aging_share order by h.effective, h.ready_at),
         min(h.aging_share),
         coalesce(max(h.aging_share), 0)
     into
-        lane_queues, lane_priorities, lane_ends, aged_queues, aged_priorities, aged_ends,
-        aged_shares, least_share, share
+        lane_queues, lane_priorities, lane_starts, lane_ends, aged_queues, aged_priorities,
+        aged_starts, aged_ends, aged_shares, least_share, share
     from (
         select
             q.queue,
             p.priority,
+            r.seq,
             r.ready_at,
             w.walk_end,
             q.aging_share,
             p.priority - case
                 when q.aging_interval is null then 0
+                -- As float8: the numeric of extract() costs several times as much.
                 else floor(
-                    extract(epoch from clock_timestamp() - greatest(r.ready_at, q.resumed_at))
-                    / extract(epoch from q.aging_interval)
+                    date_part('epoch', clock_timestamp() - greatest(r.ready_at, q.resumed_at))
+                    / date_part('epoch', q.aging_interval)
                 )
             end as effective
         from (
@@ -62,11 +66,20 @@ begin
             left join queues s on s.name = a.queue
             where s.paused_at is null
         ) q
-        cross join unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) p(priority)
+        -- Below its floor a lane holds nothing but dead rows.
+        left join lateral (
+            select x.floors
+            from lane_floors x
+            where x.queue = q.queue
+            order by x.id desc limit 1
+        ) f on true
+        cross join unnest(
+            '{0,1,2,3,4,5,6,7,8,9}'::smallint[], coalesce(f.floors, '{0,0,0,0,0,0,0,0,0,0}')
+        ) p(priority, lane_floor)
         cross join lateral (
             select x.seq, x.ready_at
             from ready x
-            where x.queue = q.queue and x.priority = p.priority
+            where x.queue = q.queue and x.priority = p.priority and x.seq >= p.lane_floor
             order by x.seq limit 1
         ) r
         cross join lateral (
@@ -86,6 +99,7 @@ comment on function lanes is
 create or replace function take(
     lane_queues text[],
     lane_priorities smallint[],
+    lane_starts bigint[],
     lane_ends bigint[],
     kinds text[],
     max_jobs int,
@@ -112,13 +126,14 @@ begin
             from (
                 select r.*
                 from unnest(
-                    take.lane_queues, take.lane_priorities, take.lane_ends
-                ) l(queue, priority, walk_end)
+                    take.lane_queues, take.lane_priorities, take.lane_starts, take.lane_ends
+                ) l(queue, priority, walk_start, walk_end)
                 cross join lateral (
                     select y.ctid as tid, y.job_id, y.ready_at, y.args_bytes
                     from ready y
                     where y.queue = l.queue
                         and y.priority = l.priority
+                        and y.seq >= l.walk_start
                         and (
                             take.kinds is null
                             or y.kind = any(take.kinds)
@@ -150,6 +165,7 @@ create or replace function take_by_share(
     lane_priorities smallint[],
     aged_queues text[],
     aged_priorities smallint[],
+    aged_starts bigint[],
     aged_ends bigint[],
     aged_shares real[],
     kinds text[],
@@ -175,22 +191,24 @@ begin
             l.share,
             array_agg(l.queue order by l.aged) as queues,
             array_agg(l.priority order by l.aged) as priorities,
+            array_agg(l.walk_start order by l.aged) as starts,
             array_agg(l.walk_end order by l.aged) as ends
         from (
             select
                 x.queue,
                 x.priority,
+                max(x.walk_start) as walk_start,
                 max(x.walk_end) as walk_end,
                 max(x.share) as share,
                 max(x.aged) as aged
             from (
-                select a.queue, a.priority, a.walk_end, a.share, a.n as aged, null as nominal
+                select a.*, null as nominal
                 from unnest(
                     take_by_share.aged_queues, take_by_share.aged_priorities,
-                    take_by_share.aged_ends, take_by_share.aged_shares
-                ) with ordinality a(queue, priority, walk_end, share, n)
+                    take_by_share.aged_starts, take_by_share.aged_ends, take_by_share.aged_shares
+                ) with ordinality a(queue, priority, walk_start, walk_end, share, aged)
                 union all
-                select b.queue, b.priority, null, null, null, b.n
+                select b.queue, b.priority, null, null, null, null, b.n
                 from unnest(
                     take_by_share.lane_queues, take_by_share.lane_priorities
                 ) with ordinality b(queue, priority, n)
@@ -207,7 +225,7 @@ begin
         exit when bytes >= take_by_share.max_bytes;
         continue when for_age = 0;
         took := take(
-            tier.queues, tier.priorities, tier.ends, take_by_share.kinds, for_age,
+            tier.queues, tier.priorities, tier.starts, tier.ends, take_by_share.kinds, for_age,
             take_by_share.max_bytes - bytes, ids is null
         );
         ids := ids || took.ids;
@@ -243,13 +261,13 @@ begin
     then
         if lane.least_share = lane.share then
             took := take(
-                lane.aged_queues, lane.aged_priorities, lane.aged_ends, pick.kinds, for_age,
-                room, true
+                lane.aged_queues, lane.aged_priorities, lane.aged_starts, lane.aged_ends,
+                pick.kinds, for_age, room, true
             );
         else
             took := take_by_share(
                 lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
-                lane.aged_ends, lane.aged_shares, pick.kinds, pick.max_jobs, room
+                lane.aged_starts, lane.aged_ends, lane.aged_shares, pick.kinds, pick.max_jobs, room
             );
         end if;
         ids := took.ids;
@@ -260,6 +278,7 @@ begin
         took := take(
             lane.lane_queues,
             lane.lane_priorities,
+            lane.lane_starts,
             lane.lane_ends,
             pick.kinds,
             pick.max_jobs - coalesce(cardinality(ids), 0),

@@ -150,6 +150,19 @@ begin
         from jobs j
         where j.cancel_requested_at is not null and j.state not in ('running', 'cancelled');
     return query
+        select 'no lane floor is more than one above the sequence', count(*), min(f.queue)
+        from lane_floors f
+        cross join lateral unnest(f.floors) u(lane_floor)
+        where u.lane_floor > ready_mark() + 1;
+    return query
+        select 'no ready job lies below its lane''s floor', count(*), min(r.job_id::text)
+        from (
+            select distinct on (x.queue) x.queue, x.floors
+            from lane_floors x
+            order by x.queue, x.id desc
+        ) f
+        join ready r on r.queue = f.queue and r.seq < f.floors[r.priority + 1];
+    return query
         select 'failures never exceed attempts', count(*), min(j.id::text)
         from jobs j
         where j.failures > j.attempt;

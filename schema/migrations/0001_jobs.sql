@@ -14,9 +14,10 @@ create table queues (
     constraint queues_aging_interval_positive check (aging_interval > interval '0'),
     constraint queues_aging_share_is_a_share check (aging_share between 0 and 1),
     constraint queues_max_attempts_positive check (max_attempts between 1 and 1000),
-    constraint queues_retention_at_least_a_minute check (retention >= interval '1 minute'),
-    constraint queues_discarded_retention_at_least_a_minute
-        check (discarded_retention >= interval '1 minute')
+    constraint queues_retention_a_minute_to_a_year
+        check (retention between interval '1 minute' and interval '366 days'),
+    constraint queues_discarded_retention_a_minute_to_a_year
+        check (discarded_retention between interval '1 minute' and interval '366 days')
 );
 comment on table queues is
     'Settings of a queue. Optional: a queue without a row has '
@@ -30,8 +31,9 @@ comment on column queues.aging_interval is
 comment on column queues.aging_share is 'The share of what is acquired that age may claim, 0 to 1.';
 comment on column queues.max_attempts is 'For jobs enqueued without one; null means 25.';
 comment on column queues.retention is
-    'How long completed and cancelled jobs stay; null means a day.';
-comment on column queues.discarded_retention is 'How long discarded jobs stay; null means a week.';
+    'How long completed and cancelled jobs stay, a minute to a year; null means a day.';
+comment on column queues.discarded_retention is 
+    'How long discarded jobs stay, a minute to a year; null means a week.';
 comment on column queues.updated_at is 'When an operator last changed the row.';
 
 -- No index on a column that changes and room on every page, so that a change of state stays HOT.
@@ -95,8 +97,9 @@ comment on column jobs.unique_key is 'At most one live job has it.';
 comment on column jobs.reason is 'Why it was cancelled, discarded or held, in words.';
 comment on column jobs.args is 'The input, kept digit for digit.';
 
--- The priority-indexed queue. Rows come and go and are never changed. Two rules keep lane floors
--- safe: CACHE 1, and a statement that draws a number has this table as its target.
+-- The priority-indexed queue. Rows come and go and are never changed. Three rules keep lane floors
+-- safe: CACHE 1, every insert draws a new number, and the statement that draws it has this table as
+-- its target.
 create sequence ready_seq as bigint cache 1;
 create table ready (
     queue      text collate "C" not null,
@@ -120,6 +123,26 @@ comment on column ready.job_id is 'The job.';
 comment on column ready.ready_at is 'Since when it is ready; its age counts from here.';
 comment on column ready.args_bytes is 'How much args add to a reply.';
 comment on column ready.kind is 'The kind of job, for workers that can run only some.';
+
+-- Appended and deleted, never updated: the newest row is found from the top of the index, whatever
+-- versions lie dead below it.
+create table lane_floors (
+    id     bigint generated always as identity (cache 1),
+    mark   bigint not null,
+    queue  text collate "C" not null,
+    floors bigint[] not null,
+    constraint lane_floors_pkey primary key (queue, id),
+    constraint lane_floors_one_a_priority check (cardinality(floors) = 10),
+    constraint lane_floors_one_above_the_mark check (mark + 1 >= all(floors))
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+create index lane_floors_mark_idx on lane_floors (mark, id);
+comment on index lane_floors_mark_idx is 'A sequence below the highest mark has fallen back.';
+comment on table lane_floors is
+    'Places below which the lanes of a queue hold nothing and never will; the newest row counts.';
+comment on column lane_floors.id is 'Counts rows.';
+comment on column lane_floors.mark is 'What ready_seq had given; no floor is more than one above.';
+comment on column lane_floors.queue is 'The queue.';
+comment on column lane_floors.floors is 'One for each priority, from 0 to 9.';
 
 create table scheduled (
     job_id   uuid not null,

@@ -13,12 +13,15 @@ use tokio_postgres::NoTls;
 use tracing::warn;
 
 use super::{Connection, Error, Options};
+use crate::config::Pooler;
 use crate::model::SchemaName;
 
 /// Connects by `bb8_postgres`, and sets the session up.
 #[derive(Debug)]
 pub struct Manager {
     inner: PostgresConnectionManager<NoTls>,
+    pooler: Pooler,
+    /// Of a session; of a transaction where there is a pooler.
     setup: String,
 }
 
@@ -30,7 +33,12 @@ impl Manager {
     /// When the url cannot be used.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let inner = PostgresConnectionManager::new(options.config()?, NoTls);
-        Ok(Manager { inner, setup: options.setup() })
+        let pooler = options.settings.pooler;
+        let setup = match pooler {
+            Pooler::None => options.setup(),
+            Pooler::Transaction => options.transaction_setup(),
+        };
+        Ok(Manager { inner, pooler, setup })
     }
 }
 
@@ -40,8 +48,13 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Connection, Error> {
         let client = self.inner.connect().await?;
-        client.batch_execute(&self.setup).await?;
-        Ok(Connection::new(client))
+        match self.pooler {
+            Pooler::None => {
+                client.batch_execute(&self.setup).await?;
+                Ok(Connection::new(client))
+            }
+            Pooler::Transaction => Ok(Connection::pooled(client, &self.setup)),
+        }
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {

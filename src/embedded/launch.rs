@@ -100,6 +100,7 @@ fn settings_text(profile: Profile, socket_dir: &Path) -> String {
              full_page_writes = off\n\
              shared_buffers = 128MB\n\
              max_wal_size = 4GB\n\
+             max_prepared_transactions = 20\n\
              checkpoint_timeout = 1h\n"
         }
     };

@@ -27,6 +27,7 @@ mod wakeups;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
 
 pub use coalesce::MOST_WAITING;
@@ -94,7 +95,8 @@ impl Engine {
         Engine { inner: Arc::new(inner) }
     }
 
-    /// An engine with a pool and a listener of its own, whose tasks end with `shutdown`.
+    /// An engine with a pool and a listener of its own, whose tasks end with `shutdown`. It polls
+    /// where a transaction pooler is all there is to listen through.
     ///
     /// # Errors
     ///
@@ -105,6 +107,10 @@ impl Engine {
         shutdown: &Shutdown,
     ) -> Result<Self, Error> {
         let pool = Pool::new(options)?;
+        if !options.can_listen() {
+            info!("polling: no wake-ups through a pooler, and no ROWLOCK_LISTEN_URL beside it");
+            return Ok(Engine::new(pool, settings, Wakeups::polling()));
+        }
         let stop = shutdown.token().clone();
         let (listener, events, listening) = listen::listener(options, stop.clone())?;
         let (wakeups, waking) = Wakeups::new(listener, events, pool.clone(), stop);

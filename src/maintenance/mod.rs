@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::db::{Error, Pool};
 use crate::shutdown::Shutdown;
-use crate::store::maintain::{self, Duty, DutyRun};
+use crate::store::maintain::{self, Duty, DutyRun, FloorNotes};
 use pace::Pace;
 pub use verify::start_verify;
 
@@ -32,6 +32,12 @@ const LOOK_AHEAD: Duration = Duration::from_millis(50);
 
 /// Past the time a job is due: the clocks of the pause and of the database may differ by a bit.
 const DUE_MARGIN: Duration = Duration::from_millis(2);
+
+/// Between two runs of the floors duty while jobs move: the dead rows of so long are walked over.
+const FLOORS_PAUSE: Duration = Duration::from_millis(100);
+
+/// The floors duty rests so many times as long as it ran: its work grows with the queues.
+const FLOORS_REST: u32 = 20;
 
 /// A job that is due and held by others stays due.
 const LEAST_DUE: Duration = Duration::from_millis(10);
@@ -45,6 +51,7 @@ pub fn start(pool: &Pool, interval: Duration, shutdown: &Shutdown) {
             duty: *duty,
             pool: pool.clone(),
             pace: Pace::new(interval),
+            notes: FloorNotes::default(),
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(turn.run());
@@ -56,6 +63,8 @@ struct Loop {
     duty: Duty,
     pool: Pool,
     pace: Pace,
+    /// Of the floors duty alone.
+    notes: FloorNotes,
     shutdown: Shutdown,
 }
 
@@ -87,7 +96,11 @@ impl Loop {
                 if self.pace.failures() > 0 {
                     info!(duty, "{duty} works again");
                 }
-                self.pace.after(run)
+                let pause = self.pace.after(run);
+                match self.duty {
+                    Duty::Floors => self.floors_pause(run, began.elapsed(), pause),
+                    _ => pause,
+                }
             }
             Err(error) => {
                 // Once: a database that is away for an hour is one piece of news.
@@ -99,15 +112,31 @@ impl Loop {
         }
     }
 
-    async fn work(&self) -> Result<DutyRun, Error> {
-        let connection = self.pool.get().await?;
-        maintain::try_duty(&connection, self.duty, MAX_ROWS).await
+    async fn work(&mut self) -> Result<DutyRun, Error> {
+        let connection = match self.pool.get().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.notes = FloorNotes::default();
+                return Err(error);
+            }
+        };
+        match self.duty {
+            Duty::Floors => maintain::try_floors(&connection, &mut self.notes, MAX_ROWS).await,
+            duty => maintain::try_duty(&connection, duty, MAX_ROWS).await,
+        }
+    }
+
+    /// Floors are raised often while jobs move, and seldom otherwise.
+    fn floors_pause(&self, run: DutyRun, took: Duration, usual: Duration) -> Duration {
+        let busy = run.done > 0 || self.notes.name_someone();
+        let pause = if busy { usual.min(FLOORS_PAUSE) } else { usual };
+        pause.max(took * FLOORS_REST)
     }
 
     async fn rest(&self, pause: Duration) {
         match self.duty {
             Duty::Promote => self.until_due(pause).await,
-            Duty::Link | Duty::Rescue | Duty::Prune => sleep(pause).await,
+            Duty::Link | Duty::Rescue | Duty::Prune | Duty::Floors => sleep(pause).await,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::values::{Interval, Jsonb, refuse_data, unless_all_null};
-use crate::db::{Connection, Error, Row};
+use crate::db::{Connection, Error, Param, Row, typed};
 use crate::model::{Code, NewJob, OnParentFailure, Parent, SchemaName};
 
 /// The queue of a job that names none.
@@ -62,7 +62,7 @@ pub async fn enqueue_on(
          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)",
         schema.quoted()
     );
-    let rows = client.query(&sql, &arrays.params()).await;
+    let rows = client.query_typed(&sql, &typed(&arrays.params())).await;
     answers(&rows.map_err(|error| refuse_data(error.into()))?, jobs)
 }
 
@@ -130,7 +130,7 @@ impl<'a> Arrays<'a> {
         })
     }
 
-    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 14] {
+    fn params(&self) -> [&dyn Param; 14] {
         [
             &self.kinds,
             &self.args,

@@ -17,6 +17,8 @@ words! {
         Rescue = "rescue",
         /// Deletes what has ended long ago.
         Prune = "prune",
+        /// Raises the floors of lanes, from which acquire starts.
+        Floors = "floors",
     }
 }
 
@@ -49,6 +51,48 @@ pub async fn try_duty(
         more: row.try_get(1)?,
         ran: row.try_get(2)?,
     })
+}
+
+/// What the floors duty keeps in memory from one run to the next; nothing at first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FloorNotes {
+    mark: Option<i64>,
+    holders: Vec<String>,
+    server: Option<String>,
+}
+
+impl FloorNotes {
+    /// Whether transactions were at work when they were taken; floors wait for those to end.
+    #[must_use]
+    pub fn name_someone(&self) -> bool {
+        !self.holders.is_empty()
+    }
+}
+
+/// Runs the floors duty once by these notes, unless another server is at it.
+///
+/// After an error the notes are forgotten: the server may be another one, or have lost something.
+///
+/// # Errors
+///
+/// By class; see [`Error`].
+pub async fn try_floors(
+    connection: &Connection,
+    notes: &mut FloorNotes,
+    max_rows: i32,
+) -> Result<DutyRun, Error> {
+    let FloorNotes { mark, holders, server } = std::mem::take(notes);
+    let sql = "SELECT mark_after, holders_after, server_after, done, ran \
+               FROM try_floors($1, $2, $3, $4)";
+    let row = connection.query_one(sql, &[&mark, &holders, &server, &max_rows]).await?;
+    let holders: Option<Vec<String>> = row.try_get(1)?;
+    *notes = FloorNotes {
+        mark: row.try_get(0)?,
+        holders: holders.unwrap_or_default(),
+        server: row.try_get(2)?,
+    };
+    let done: i64 = row.try_get(3)?;
+    Ok(DutyRun { done: u64::try_from(done).unwrap_or(0), more: false, ran: row.try_get(4)? })
 }
 
 /// How long until the next scheduled job is due, by the database's clock; zero if one is overdue.

@@ -103,6 +103,28 @@ async fn what_ended_long_ago_is_pruned() {
 }
 
 #[tokio::test]
+async fn floors_follow_the_jobs() {
+    let db = Db::new().await;
+    let (engine, shutdown) = maintained(&db, Duration::from_secs(1));
+    let client = db.connect().await;
+    for round in 1..=3 {
+        engine.enqueue((0..200).map(|_| job("q")).collect()).await.expect("enqueues");
+        let call =
+            AcquireCall { max_jobs: 200, ..AcquireCall::new(Uuid::now_v7(), vec!["q".to_owned()]) };
+        assert_eq!(engine.acquire(call).await.expect("acquires").len(), 200);
+        let risen = format!(
+            "select exists (select from lane_floors where floors[1] = {}) and count(*) = 1
+             from lane_floors",
+            200 * round + 1
+        );
+        until("the floors are above them", &client, &risen).await;
+    }
+    drop(client);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn duties_outlive_a_database_that_goes_away() {
     let db = Db::new().await;
     let (_engine, shutdown) = maintained(&db, Duration::from_millis(100));

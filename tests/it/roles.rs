@@ -41,7 +41,7 @@ async fn the_service_needs_no_owner() {
     let (status, metrics) = service.request("GET", "/metrics", "").await;
     assert_eq!(status, 200);
     assert!(metrics.lines().any(|line| line == "rowlock_database_up 1"), "{metrics}");
-    for duty in ["link", "promote", "rescue", "prune"] {
+    for duty in ["link", "promote", "rescue", "prune", "floors"] {
         let ran = format!("rowlock_maintenance_runs_total{{duty=\"{duty}\",outcome=\"ok\"}}");
         assert!(metrics.contains(&ran), "{ran} is not in {metrics}");
     }

@@ -106,8 +106,9 @@ impl Hunter {
             }
             _ => {
                 // maintain() would wait for whoever is at it.
-                let duty =
-                    *["link", "promote", "rescue", "prune"].choose(&mut self.rng).expect("4");
+                let duty = *["link", "promote", "rescue", "prune", "floors"]
+                    .choose(&mut self.rng)
+                    .expect("5");
                 self.call(&format!("select try_duty('{duty}', 100)")).await;
             }
         }

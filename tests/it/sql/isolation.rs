@@ -24,6 +24,8 @@ async fn old_snapshots_are_refused_by_every_verb_that_reads_what_others_write() 
         "try_duty('promote', 10)".to_owned(),
         "try_duty('rescue', 10)".to_owned(),
         "try_duty('prune', 10)".to_owned(),
+        "try_duty('floors', 10)".to_owned(),
+        "try_floors(null, null, null, 10)".to_owned(),
         "watch('{a}')".to_owned(),
         "settled(pg_current_snapshot())".to_owned(),
     ];
