@@ -46,7 +46,7 @@ pub(super) use lane::Weight;
 pub(super) use room::{Place, Room};
 
 /// Calls of one verb that may wait or be under way at once; more are refused.
-pub const MOST_WAITING: usize = 10_000;
+pub const MOST_WAITING: usize = 4_000;
 
 /// What these may weigh, in bytes.
 const MOST_WAITING_BYTES: usize = 64 << 20;
