@@ -29,7 +29,6 @@ begin
             heartbeat.worker, heartbeat.job_ids, heartbeat.attempts, heartbeat.seen_call
         );
     end if;
-    perform tidy_grants(heartbeat.worker);
     return query
         select
             g.job_id,
@@ -83,6 +82,7 @@ begin
         );
     if unlisted is not null then
         perform take_back(unlisted, unlisted_attempts, 'released', 0, null, true);
+        perform tidy_grants(reconcile.worker);
     end if;
 end $$;
 comment on function reconcile is

@@ -37,6 +37,7 @@ return case name
     when 'discarded_retention' then interval '7 days'
     when 'worker_retention' then interval '1 day'
     when 'timeout_grace' then interval '5 seconds'
+    when 'recent' then interval '10 seconds'
     when 'shortest_lease' then interval '1 second'
     when 'longest_lease' then interval '24 hours'
     when 'longest_timeout' then interval '365 days'

@@ -2,7 +2,8 @@
 -- whose worker is gone, and executions past their time-out.
 -- Lock order: worker (skip locked) -> executions (skip locked) -> job rows (skip locked).
 
-create or replace function rescue(max_rows int) returns table (done bigint, more boolean)
+create or replace function rescue(max_rows int, recent boolean default false)
+returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 set lock_timeout = '50ms'
@@ -12,10 +13,24 @@ declare
     deadline timestamptz := clock_timestamp() + interval '1 second';
 begin
     perform need_read_committed('rescue');
-    done := close_overdue(rescue.max_rows);
+    done := close_overdue(
+        rescue.max_rows,
+        case
+            when rescue.recent then clock_timestamp() - default_of('recent')
+            else '-infinity'
+        end
+    );
     for lost in
         select g.worker, w.id
-        from (select distinct x.worker from grants x) g
+        from (
+            select distinct x.worker
+            from grants x
+            where not rescue.recent
+            union all
+            select x.id
+            from workers x
+            where rescue.recent and x.status = 'live' and x.lease_ends_at < clock_timestamp()
+        ) g
         left join workers w on w.id = g.worker
         where w.id is null or w.lease_ends_at < clock_timestamp()
         order by g.worker
@@ -36,11 +51,13 @@ end $$;
 comment on function rescue is
     'The duty that takes back what lost workers hold and closes executions past their time-out.';
 
-create or replace function close_overdue(max_rows int) returns bigint
+create or replace function close_overdue(max_rows int, since timestamptz) returns bigint
 language plpgsql volatile
 set search_path from current
 as $$
 declare
+    -- In a variable: an index knows no bound that is a volatile function.
+    past timestamptz := clock_timestamp() - default_of('timeout_grace');
     overdue bigint[];
     ids uuid[];
     attempts int[];
@@ -49,7 +66,7 @@ begin
     overdue := array(
         select g.id
         from grants g
-        where g.expires_at < clock_timestamp() - default_of('timeout_grace')
+        where g.expires_at >= close_overdue.since and g.expires_at < past
         order by g.expires_at limit close_overdue.max_rows for update skip locked
     );
     if overdue = '{}' then
