@@ -3,13 +3,24 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, RUNS, Report, median, millis, rate};
+use crate::support::{Bench, RUNS, Report, Rows, median, millis, rate};
 use rowlock::model::{NewJob, Parent};
 use serde_json::json;
 use uuid::Uuid;
 
+/// Their names.
+pub(crate) const ROWS: &[&str] = &{
+    let mut names = [""; FIGURES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = FIGURES[at].0;
+        at += 1;
+    }
+    names
+};
+
 /// A row's name, its unit, and what the old service had.
-const ROWS: &[(&str, &str, f64)] = &[
+const FIGURES: &[(&str, &str, f64)] = &[
     ("creation", "jobs/s", 234.80),
     ("creation_with_dependencies", "jobs/s", 133.96),
     ("acquisition_single", "jobs/s", 3.44),
@@ -25,18 +36,10 @@ const ROWS: &[(&str, &str, f64)] = &[
     ("worker_registration_orphans", "orphans", f64::NAN),
 ];
 
-/// Whether `ROW=wanted` asks for these rows, or for one of them.
-pub(crate) fn has(wanted: &str) -> bool {
-    wanted == "seed_report" || ROWS.iter().any(|row| row.0 == wanted)
-}
-
-/// Measures the row that is wanted, or all of them.
-pub(crate) async fn report(wanted: &str) {
+/// Measures the rows that are wanted.
+pub(crate) async fn report(rows: Rows) {
     let mut report = Report::begin("seed_report", &["row", "unit", "old", "ours", "ratio"]).await;
-    for (row, unit, old) in ROWS {
-        if ROWS.iter().any(|one| one.0 == wanted) && wanted != *row {
-            continue;
-        }
+    for (row, unit, old) in FIGURES.iter().filter(|figure| rows.has(figure.0)) {
         let mut figures = Vec::new();
         for _ in 0..RUNS {
             figures.push(measure(row).await);
@@ -75,6 +78,7 @@ async fn measure(row: &str) -> f64 {
         other => panic!("no row {other}"),
     };
     bench.verify().await;
+    bench.end().await;
     value
 }
 

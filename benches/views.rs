@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::support::{Bench, RUNS, Report, median, millis};
+use crate::support::{Bench, RUNS, Report, Rows, median, millis};
 use serde_json::json;
 
 const VIEWS: &[&str] = &[
@@ -34,7 +34,7 @@ const HISTORY: &str = "
         clock_timestamp(), clock_timestamp(), 'completed' from ids";
 
 /// Ten million rows take minutes and gigabytes: only when asked for by name.
-pub(crate) async fn report() {
+pub(crate) async fn report(_: Rows) {
     let mut report = Report::begin("views", &["view", "ms at 100,000", "ms at 10,000,000"]).await;
     let mut figures = Vec::new();
     for depth in DEPTHS {
@@ -74,5 +74,6 @@ async fn measure(depth: i64) -> Vec<f64> {
         }
         figures.push(median(runs));
     }
+    bench.end().await;
     figures
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes a fresh machine ready to build and test: looks for cargo, finds or fetches Postgres.
+# Makes a fresh machine ready to build and test: looks for cargo, finds or fetches Postgres, and
+# PgBouncer for the tests.
 # Quick when everything is there, so that every make verb can begin with it.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,4 +22,5 @@ if ! command -v cc >/dev/null; then
 fi
 
 bin_dir=$(tools/postgres.sh "$@")
+tools/pgbouncer.sh >/dev/null || true
 echo "setup: $(cargo --version | cut -d' ' -f1-2), $("$bin_dir/postgres" --version | cut -d' ' -f1-3) in $bin_dir"

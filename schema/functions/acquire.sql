@@ -43,7 +43,9 @@ begin
             'RL422', 'capacity is not valid', check_acquire.capacity::text,
             'Use 1 or more, or null.'
         );
-    elsif json_fault(check_acquire.metadata, limit_of('args_bytes')) is not null then
+    elsif check_acquire.metadata is not null
+        and json_fault(check_acquire.metadata, limit_of('args_bytes')) is not null
+    then
         perform refuse(
             case json_fault(check_acquire.metadata, limit_of('args_bytes'))
                 when 'size' then 'RL413'
@@ -124,17 +126,8 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-    lane record;
     took record;
     own_token uuid := gen_random_uuid();
-    clock timestamptz;
-    picked uuid[];
-    ready_ats timestamptz[];
-    sorted uuid[];
-    attempts int[];
-    expires timestamptz;
-    for_age int;
-    room bigint := limit_of('acquire_bytes');
 begin
     perform check_acquire(
         acquire.worker, acquire.queues, acquire.max_jobs, acquire.lease, acquire.name,
@@ -153,70 +146,19 @@ begin
             acquire.queues, acquire.kinds, acquire.metadata
         );
     end if;
-    lane := lanes(acquire.queues, acquire.kinds);
-    if lane.lane_queues is null then
+    took := pick(acquire.queues, acquire.kinds, acquire.max_jobs);
+    if took.ids is null then
         return;
     end if;
-    -- Age buys a share, not the whole.
-    for_age := floor(acquire.max_jobs * lane.share + random());
-    if for_age > 0
-        and (lane.lane_queues, lane.lane_priorities)
-            is distinct from (lane.aged_queues, lane.aged_priorities)
-    then
-        if lane.least_share = lane.share then
-            took := take(
-                lane.aged_queues, lane.aged_priorities, lane.aged_starts, lane.aged_ends,
-                acquire.kinds, for_age, room, true
-            );
-        else
-            took := take_by_share(
-                lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
-                lane.aged_starts, lane.aged_ends, lane.aged_shares, acquire.kinds,
-                acquire.max_jobs, room
-            );
-        end if;
-        picked := took.ids;
-        ready_ats := took.ready_ats;
-        room := room - took.bytes;
-    end if;
-    if coalesce(cardinality(picked), 0) < acquire.max_jobs and room > 0 then
-        took := take(
-            lane.lane_queues,
-            lane.lane_priorities,
-            lane.lane_starts,
-            lane.lane_ends,
-            acquire.kinds,
-            acquire.max_jobs - coalesce(cardinality(picked), 0),
-            room,
-            picked is null
-        );
-        picked := picked || took.ids;
-        ready_ats := ready_ats || took.ready_ats;
-    end if;
-    if picked is null then
-        return;
-    end if;
-    select array_agg(u.id order by u.id), array_agg(u.ready_at order by u.id)
-    into sorted, ready_ats
-    from unnest(picked, ready_ats) u(id, ready_at);
-    clock := clock_timestamp();
-    with taken as (
-        update jobs j set state = 'running', seq = null, attempt = j.attempt + 1
-        where j.id = any(sorted)
-        returning j.id, j.attempt, j.timeout
-    )
-    select array_agg(t.attempt order by t.id), min(clock + t.timeout) into attempts, expires
-    from taken t;
-    insert into executions (job_id, attempt, token, worker, ready_at, started_at)
-    select g.id, g.attempt, own_token, acquire.worker, g.ready_at, clock
-    from unnest(sorted, attempts, ready_ats) g(id, attempt, ready_at);
-    insert into grants (worker, call_number, expires_at, job_ids, attempts)
-    values (acquire.worker, acquire.call_number, expires, sorted, attempts);
+    perform grant_jobs(
+        took.ids, took.ready_ats, null, array[acquire.worker], array[own_token],
+        array[acquire.call_number]
+    );
     return query
         select
             j.id, j.attempt, own_token, j.queue, j.kind, j.priority::int, j.args, j.timeout,
             j.run_at, j.created_at
-        from unnest(picked) with ordinality g(id, n)
+        from unnest(took.ids) with ordinality g(id, n)
         join jobs j on j.id = g.id
         order by g.n;
 end $$;

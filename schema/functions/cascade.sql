@@ -51,7 +51,6 @@ comment on function recount is
 create or replace function cascade_completed(parents uuid[]) returns void
 language plpgsql volatile
 set search_path from current
-set enable_hashjoin = on
 as $$
 declare
     children uuid[];
@@ -61,10 +60,13 @@ begin
     select array_agg(x.child order by x.child), array_agg(x.n order by x.child)
     into children, counts
     from (
+        -- By parent, whatever the planner thinks of the order of children.
         select d.child, count(*)::int as n
-        from dependencies d
+        from unnest(cascade_completed.parents) p(id)
+        cross join lateral (
+            select y.child from dependencies y where y.parent = p.id offset 0
+        ) d
         join blocked b on b.job_id = d.child
-        where d.parent = any(cascade_completed.parents)
         group by d.child
     ) x;
     if children is null then
@@ -91,26 +93,40 @@ end $$;
 comment on function cascade_completed is
     'Counts completed parents off their children and releases those that wait for nothing more.';
 
-create or replace function closure_of(ended uuid[], out doomed uuid[], out touched uuid[])
+create or replace function closure_of(
+    ended uuid[],
+    out doomed uuid[],
+    out causes uuid[],
+    out touched uuid[]
+)
 language plpgsql volatile
 set search_path from current
-set enable_hashjoin = on
 as $$
 begin
-    with recursive fall (id) as (
-        select d.child
-        from dependencies d
+    -- The first cause travels down from what ended, each job taking it from one of its parents.
+    with recursive fall (id, cause) as (
+        select d.child, min(coalesce(p.cause, p.id)::text)::uuid
+        from jobs p
+        join dependencies d on d.parent = p.id and d.policy = 'cancel'
         join blocked b on b.job_id = d.child
-        where d.parent = any(closure_of.ended) and d.policy = 'cancel'
+        where p.id = any(closure_of.ended)
+        group by d.child
         union
-        select d.child
-        from fall f
-        join dependencies d on d.parent = f.id
-        join blocked b on b.job_id = d.child
-        where d.policy = 'cancel'
+        select x.child, x.cause
+        from (
+            select distinct on (d.child) d.child, f.cause
+            from fall f
+            join dependencies d on d.parent = f.id and d.policy = 'cancel'
+            join blocked b on b.job_id = d.child
+            order by d.child, f.cause
+        ) x
     )
-    select array_agg(f.id order by f.id) into doomed
-    from fall f;
+    select array_agg(x.id order by x.id), array_agg(x.cause order by x.id) into doomed, causes
+    from (
+        select f.id, min(f.cause::text)::uuid as cause
+        from fall f
+        group by f.id
+    ) x;
     select array_agg(x.child order by x.child) into touched
     from (
         select distinct d.child
@@ -124,43 +140,40 @@ begin
     ) x;
 end $$;
 comment on function closure_of is
-    'The blocked jobs that fall with these ended ones, at any '
-    'depth, and those that only hear of it (continue, hold).';
+    'The blocked jobs that fall with these ended ones, at any depth, each with '
+    'its first cause, and those that only hear of it (continue, hold).';
 
 create or replace function cascade_ended(parents uuid[]) returns void
 language plpgsql volatile
 set search_path from current
-set enable_hashjoin = on
 as $$
 declare
     ended uuid[] := cascade_ended.parents;
-    doomed uuid[];
-    touched uuid[];
+    fall record;
     before uuid[];
 begin
     -- Read the whole closure, lock it in one statement,
     -- write it; then read again for edges committed between.
     loop
-        select c.doomed, c.touched into doomed, touched from closure_of(ended) c;
-        exit when doomed is null and touched is not distinct from before;
+        fall := closure_of(ended);
+        exit when fall.doomed is null and fall.touched is not distinct from before;
         perform from blocked b
-        where b.job_id = any(doomed || touched)
+        where b.job_id = any(fall.doomed || fall.touched)
         order by b.job_id for update;
-        ended := ended || cancel_blocked(doomed, ended);
-        perform hold_children(touched);
-        perform recount(touched);
-        perform unblock(touched);
-        before := touched;
+        ended := ended || cancel_blocked(fall.doomed, fall.causes);
+        perform hold_children(fall.touched);
+        perform recount(fall.touched);
+        perform unblock(fall.touched);
+        before := fall.touched;
     end loop;
 end $$;
 comment on function cascade_ended is
     'Applies the policies of the children of cancelled and '
     'discarded parents, and of theirs: cancel, continue, hold.';
 
-create or replace function cancel_blocked(doomed uuid[], ended uuid[]) returns uuid[]
+create or replace function cancel_blocked(doomed uuid[], causes uuid[]) returns uuid[]
 language plpgsql volatile
 set search_path from current
-set enable_hashjoin = on
 as $$
 declare
     written uuid[];
@@ -170,36 +183,24 @@ begin
         return '{}';
     end if;
     with gone as (
-        delete from blocked b where b.job_id = any(doomed) returning b.job_id
+        delete from blocked b
+        using unnest(cancel_blocked.doomed, cancel_blocked.causes) d(id, cause)
+        where b.job_id = d.id
+        returning b.job_id, d.cause
     )
-    select coalesce(array_agg(g.job_id order by g.job_id), '{}') into written
+    select
+        coalesce(array_agg(g.job_id order by g.job_id), '{}'),
+        array_agg(g.cause order by g.job_id)
+    into written, causes
     from gone g;
-    -- The first cause travels down from what ended, each job taking it from one of its parents.
-    with recursive fall (id, cause) as (
-        select j.id, coalesce(j.cause, j.id)
-        from jobs j
-        where j.id = any(ended)
-        union
-        select x.child, x.cause
-        from (
-            select distinct on (d.child) d.child, f.cause
-            from fall f
-            join dependencies d on d.parent = f.id and d.policy = 'cancel'
-            join unnest(doomed) w(id) on w.id = d.child
-            order by d.child, f.cause
-        ) x
-    ),
-    gone as (
+    with gone as (
         update jobs j
         set state = 'cancelled',
             finished_at = clock_timestamp(),
-            cause = c.cause,
+            cause = w.cause,
             reason = 'a parent was ' || coalesce(r.state, 'cancelled')
-        from unnest(written) w(id)
-        join (
-            select f.id, min(f.cause::text)::uuid as cause from fall f group by f.id
-        ) c on c.id = w.id
-        left join jobs r on r.id = c.cause
+        from unnest(written, causes) w(id, cause)
+        left join jobs r on r.id = w.cause
         where j.id = w.id
         returning j.unique_key
     )

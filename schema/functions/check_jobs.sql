@@ -1,7 +1,7 @@
 -- What an enqueue refuses. One pass over the batch; only when it finds something wrong is the
 -- first wrong job looked at again, to say what.
 
--- Without a sub-select, so that it is inlined where it is called.
+-- Without a sub-select and stable, as json_fault is, so that it is inlined where it is called.
 create or replace function job_is_valid(
     kind text,
     args jsonb,
@@ -13,7 +13,7 @@ create or replace function job_is_valid(
     unique_key text,
     latest timestamptz
 ) returns boolean
-language sql immutable parallel safe
+language sql stable parallel safe
 return kind is not null
     and length(kind) between 1 and limit_of('name_length')
     and kind !~ '[[:cntrl:]]'

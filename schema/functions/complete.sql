@@ -1,7 +1,7 @@
 -- The good end of an execution.
 
-create or replace function complete(
-    worker uuid,
+create or replace function complete_batch(
+    workers uuid[],
     job_ids uuid[],
     attempts int[],
     tokens uuid[],
@@ -18,8 +18,8 @@ set enable_mergejoin = off
 as $$
 declare
     n int := check_finish(
-        'complete', complete.worker, complete.job_ids, complete.attempts, complete.tokens,
-        cardinality(complete.results)
+        'complete', complete_batch.workers, complete_batch.job_ids, complete_batch.attempts,
+        complete_batch.tokens, array[cardinality(complete_batch.results)]
     );
     done uuid[];
     stopped boolean;
@@ -28,8 +28,9 @@ begin
     with given as materialized (
         select g.*
         from unnest(
-            complete.job_ids, complete.attempts, complete.tokens, complete.results
-        ) with ordinality g(id, attempt, token, result, n)
+            complete_batch.workers, complete_batch.job_ids, complete_batch.attempts,
+            complete_batch.tokens, complete_batch.results
+        ) with ordinality g(worker, id, attempt, token, result, n)
         order by g.id, g.attempt, g.n
     ),
     closed as (
@@ -39,7 +40,7 @@ begin
         where e.job_id = g.id
             and e.attempt = g.attempt
             and e.token = g.token
-            and e.worker = complete.worker
+            and e.worker = g.worker
             and e.finished_at is null
             and (g.result is null or json_fault(g.result, limit_of('result_bytes')) is null)
         returning e.job_id
@@ -50,43 +51,91 @@ begin
     if cardinality(done) = n and not stopped then
         return query
             select g.id, 'completed'
-            from unnest(complete.job_ids) with ordinality g(id, n)
+            from unnest(complete_batch.job_ids) with ordinality g(id, n)
             order by g.n;
     else
-        -- Of one execution given several times the first result that fits was taken.
         return query
-            select x.job_id,
-                case
-                    when not x.done then x.verdict
-                    when x.n < x.taken then 'result_too_large'
-                    when x.n = x.taken then 'completed'
-                    else 'repeated'
-                end
-            from (
-                select v.job_id, v.verdict, v.n,
-                    bool_or(v.verdict = 'completed') over same as done,
-                    min(v.n) filter (
-                        where v.result is null
-                            or json_fault(v.result, limit_of('result_bytes')) is null
-                    ) over same as taken
-                from rows from (
-                    verdicts(
-                        complete.worker,
-                        complete.job_ids,
-                        complete.attempts,
-                        complete.tokens,
-                        'completed',
-                        done,
-                        array_fill('completed'::text, array[coalesce(cardinality(done), 0)])
-                    ),
-                    unnest(complete.attempts),
-                    unnest(complete.tokens),
-                    unnest(complete.results)
-                ) with ordinality v(job_id, verdict, attempt, token, result, n)
-                window same as (partition by v.job_id, v.attempt, v.token)
-            ) x
-            order by x.n;
+            select v.job_id, v.verdict
+            from completed_verdicts(
+                complete_batch.workers, complete_batch.job_ids, complete_batch.attempts,
+                complete_batch.tokens, complete_batch.results, done
+            ) v;
     end if;
+end $$;
+comment on function complete_batch is
+    'Ends executions of several workers well: workers names one for each execution. Verdicts as '
+    'in complete.';
+
+create or replace function completed_verdicts(
+    workers uuid[],
+    job_ids uuid[],
+    attempts int[],
+    tokens uuid[],
+    results jsonb[],
+    done uuid[]
+) returns table (job_id uuid, verdict text)
+language plpgsql stable
+set search_path from current
+as $$
+begin
+    -- Of one execution given several times the first result that fits was taken.
+    return query
+        select x.job_id,
+            case
+                when not x.done then x.verdict
+                when x.n < x.taken then 'result_too_large'
+                when x.n = x.taken then 'completed'
+                else 'repeated'
+            end
+        from (
+            select v.job_id, v.verdict, v.n,
+                bool_or(v.verdict = 'completed') over same as done,
+                min(v.n) filter (
+                    where v.result is null
+                        or json_fault(v.result, limit_of('result_bytes')) is null
+                ) over same as taken
+            from rows from (
+                verdicts(
+                    completed_verdicts.workers,
+                    completed_verdicts.job_ids,
+                    completed_verdicts.attempts,
+                    completed_verdicts.tokens,
+                    'completed',
+                    completed_verdicts.done,
+                    array_fill(
+                        'completed'::text,
+                        array[coalesce(cardinality(completed_verdicts.done), 0)]
+                    )
+                ),
+                unnest(completed_verdicts.workers),
+                unnest(completed_verdicts.attempts),
+                unnest(completed_verdicts.tokens),
+                unnest(completed_verdicts.results)
+            ) with ordinality v(job_id, verdict, worker, attempt, token, result, n)
+            window same as (partition by v.worker, v.job_id, v.attempt, v.token)
+        ) x
+        order by x.n;
+end $$;
+comment on function completed_verdicts is
+    'What became of each entry of a complete of which some did not simply end well.';
+
+create or replace function complete(
+    worker uuid,
+    job_ids uuid[],
+    attempts int[],
+    tokens uuid[],
+    results jsonb[] default null
+) returns table (job_id uuid, verdict text)
+language plpgsql volatile security definer
+set search_path from current
+as $$
+begin
+    return query
+        select b.job_id, b.verdict
+        from complete_batch(
+            for_each(complete.worker, complete.job_ids), complete.job_ids,
+            complete.attempts, complete.tokens, complete.results
+        ) b;
 end $$;
 comment on function complete is
     'Ends executions well. Verdicts: completed, repeated, cancelled (the job was asked to stop), '

@@ -74,6 +74,7 @@ create or replace function fail(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -81,17 +82,12 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-    n int := check_finish(
-        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.errors)
-    );
     closed record;
     words text[];
 begin
     perform check_finish(
-        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.retry_at)
-    );
-    perform check_finish(
-        'fail', fail.worker, fail.job_ids, fail.attempts, fail.tokens, cardinality(fail.discard)
+        'fail', for_each(fail.worker, fail.job_ids), fail.job_ids, fail.attempts, fail.tokens,
+        array[cardinality(fail.errors), cardinality(fail.retry_at), cardinality(fail.discard)]
     );
     perform check_times('retry_at', fail.retry_at, true);
     closed := close_executions(
@@ -104,7 +100,7 @@ begin
     return query
         select *
         from verdicts(
-            fail.worker,
+            for_each(fail.worker, fail.job_ids),
             fail.job_ids,
             fail.attempts,
             fail.tokens,
@@ -131,6 +127,7 @@ create or replace function snooze(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -139,8 +136,8 @@ set enable_mergejoin = off
 as $$
 declare
     n int := check_finish(
-        'snooze', snooze.worker, snooze.job_ids, snooze.attempts, snooze.tokens,
-        coalesce(cardinality(snooze.until), -1)
+        'snooze', for_each(snooze.worker, snooze.job_ids), snooze.job_ids,
+        snooze.attempts, snooze.tokens, array[coalesce(cardinality(snooze.until), -1)]
     );
     closed record;
 begin
@@ -155,7 +152,7 @@ begin
     return query
         select *
         from verdicts(
-            snooze.worker,
+            for_each(snooze.worker, snooze.job_ids),
             snooze.job_ids,
             snooze.attempts,
             snooze.tokens,
@@ -176,6 +173,7 @@ create or replace function release(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -184,7 +182,8 @@ set enable_mergejoin = off
 as $$
 declare
     n int := check_finish(
-        'release', release.worker, release.job_ids, release.attempts, release.tokens
+        'release', for_each(release.worker, release.job_ids), release.job_ids,
+        release.attempts, release.tokens
     );
     closed record;
 begin
@@ -198,7 +197,7 @@ begin
     return query
         select *
         from verdicts(
-            release.worker,
+            for_each(release.worker, release.job_ids),
             release.job_ids,
             release.attempts,
             release.tokens,

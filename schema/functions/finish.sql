@@ -2,13 +2,18 @@
 -- out, in input order; one entry never harms another.
 -- Lock order: executions by (job, attempt) -> job rows by id -> blocked -> children -> unique_keys.
 
+create or replace function for_each(worker uuid, job_ids uuid[]) returns uuid[]
+language sql immutable parallel safe
+return array_fill(worker, array[coalesce(cardinality(job_ids), 0)]);
+comment on function for_each is 'The worker of each entry, where one worker finishes all of them.';
+
 create or replace function check_finish(
     verb text,
-    worker uuid,
+    workers uuid[],
     job_ids uuid[],
     attempts int[],
     tokens uuid[],
-    extra bigint default null
+    extras int[] default '{}'
 ) returns int
 language plpgsql stable
 set search_path from current
@@ -17,23 +22,25 @@ declare
     n int := cardinality(check_finish.job_ids);
 begin
     perform need_read_committed(check_finish.verb);
-    if check_finish.worker is null then
-        perform refuse('RL422', 'worker is null', null, 'Pass the worker that acquired the jobs.');
-    elsif n is null then
+    if n is null then
         perform refuse('RL422', 'job_ids is null', null, 'Pass an array.');
-    elsif cardinality(check_finish.attempts) is distinct from n
+    elsif array_position(check_finish.workers, null) > 0 then
+        perform refuse('RL422', 'worker is null', null, 'Pass the worker that acquired the jobs.');
+    elsif cardinality(check_finish.workers) is distinct from n
+        or cardinality(check_finish.attempts) is distinct from n
         or cardinality(check_finish.tokens) is distinct from n
-        or coalesce(check_finish.extra, n) <> n
+        or not coalesce(n = all(check_finish.extras), true)
     then
         perform refuse(
             'RL422',
             'the arrays differ in length',
             format(
-                '%s job_ids, %s attempts, %s tokens, %s others',
+                '%s job_ids, %s workers, %s attempts, %s tokens, others: %s',
                 n,
+                cardinality(check_finish.workers),
                 cardinality(check_finish.attempts),
                 cardinality(check_finish.tokens),
-                check_finish.extra
+                check_finish.extras
             ),
             'Pass one attempt and one token for each job.'
         );
@@ -46,7 +53,7 @@ comment on function check_finish is
     'not valid; gives how many executions there are.';
 
 create or replace function verdicts(
-    worker uuid,
+    workers uuid[],
     job_ids uuid[],
     attempts int[],
     tokens uuid[],
@@ -56,7 +63,6 @@ create or replace function verdicts(
 ) returns table (job_id uuid, verdict text)
 language plpgsql stable
 set search_path from current
-set enable_hashjoin = on
 as $$
 begin
     return query
@@ -67,22 +73,33 @@ begin
                 when e.finished_at is null then 'result_too_large'
                 when e.outcome = 'cancelled' then 'cancelled'
                 when e.outcome <> verdicts.own then 'stale'
-                when d.word is not null
+                when g.word is not null
                     and e.attempt = max(e.attempt) over (partition by g.job_id)
                     and row_number() over (
-                        partition by g.job_id, g.attempt, g.token order by g.n
+                        partition by g.worker, g.job_id, g.attempt, g.token order by g.n
                     ) = 1
-                    then d.word
+                    then g.word
                 else 'repeated'
             end
-        from unnest(
-            verdicts.job_ids, verdicts.attempts, verdicts.tokens
-        ) with ordinality g(job_id, attempt, token, n)
+        from (
+            -- A sort where a join of two arrays would be a loop in a loop.
+            select x.worker, x.job_id, x.attempt, x.token, x.n,
+                max(x.word) over (partition by x.job_id) as word
+            from (
+                select u.worker, u.job_id, u.attempt, u.token, u.n, null as word
+                from unnest(
+                    verdicts.workers, verdicts.job_ids, verdicts.attempts, verdicts.tokens
+                ) with ordinality u(worker, job_id, attempt, token, n)
+                union all
+                select null, d.id, null, null, null, d.word
+                from unnest(verdicts.done_ids, verdicts.done_words) d(id, word)
+            ) x
+        ) g
         left join executions e on e.job_id = g.job_id
             and e.attempt = g.attempt
             and e.token = g.token
-            and e.worker = verdicts.worker
-        left join unnest(verdicts.done_ids, verdicts.done_words) d(id, word) on d.id = g.job_id
+            and e.worker = g.worker
+        where g.n is not null
         order by g.n;
 end $$;
 comment on function verdicts is

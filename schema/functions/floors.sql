@@ -110,8 +110,6 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
-declare
-    lasting record;
 begin
     perform need_read_committed('raise_floors');
     standing := '{}';

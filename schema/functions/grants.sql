@@ -19,14 +19,16 @@ begin
         from (values
             ('producer', array['enqueue', 'enqueue_many', 'enqueue_batch']),
             ('worker', array[
-                'acquire', 'complete', 'complete_or_raise', 'fail', 'snooze', 'release',
-                'heartbeat', 'watch', 'settled', 'unwatch', 'paused'
+                'acquire', 'acquire_batch', 'complete', 'complete_batch', 'complete_or_raise',
+                'fail', 'snooze', 'release', 'heartbeat', 'heartbeat_batch', 'watch', 'settled',
+                'unwatch', 'paused'
             ]),
             ('service', array[
-                'enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'complete',
-                'complete_or_raise', 'fail', 'snooze', 'release', 'heartbeat', 'watch', 'settled',
-                'unwatch', 'paused', 'cancel', 'retry', 'pause_queue', 'resume_queue', 'maintain',
-                'try_duty', 'try_floors', 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of',
+                'enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'acquire_batch',
+                'complete', 'complete_batch', 'complete_or_raise', 'fail', 'snooze', 'release',
+                'heartbeat', 'heartbeat_batch', 'watch', 'settled', 'unwatch', 'paused', 'cancel',
+                'retry', 'pause_queue', 'resume_queue', 'set_retention', 'maintain', 'try_duty',
+                'try_floors', 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of',
                 'default_aging_share'
             ]),
             ('observer', array[

@@ -1,6 +1,43 @@
 -- Heartbeat: one statement a worker extends everything that it holds, and says what it must stop.
 -- Lock order: worker -> executions -> job rows.
 
+create or replace function held(
+    workers uuid[], job_ids uuid[], attempts int[], tokens uuid[]
+) returns table (job_id uuid, verdict text)
+language plpgsql stable
+set search_path from current
+as $$
+begin
+    return query
+        select
+            g.job_id,
+            case
+                when e.job_id is null then 'lost'
+                when j.cancel_requested_at is not null then 'cancel'
+                else 'held'
+            end
+        from unnest(
+            held.workers, held.job_ids, held.attempts, held.tokens
+        ) with ordinality g(worker, job_id, attempt, token, n)
+        -- Each by a probe: on empty tables the planner would rather read them whole.
+        left join lateral (
+            select x.job_id
+            from executions x
+            where x.job_id = g.job_id
+                and x.attempt = g.attempt
+                and x.token = g.token
+                and x.worker = g.worker
+                and x.finished_at is null
+            limit 1
+        ) e on true
+        left join lateral (
+            select y.cancel_requested_at from jobs y where y.id = e.job_id limit 1
+        ) j on true
+        order by g.n;
+end $$;
+comment on function held is
+    'What a worker is told of each execution that it lists: held, cancel or lost.';
+
 create or replace function heartbeat(
     worker uuid,
     job_ids uuid[],
@@ -11,6 +48,7 @@ create or replace function heartbeat(
 ) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_bitmapscan = off
@@ -19,7 +57,8 @@ set enable_mergejoin = off
 as $$
 declare
     n int := check_finish(
-        'heartbeat', heartbeat.worker, heartbeat.job_ids, heartbeat.attempts, heartbeat.tokens
+        'heartbeat', for_each(heartbeat.worker, heartbeat.job_ids), heartbeat.job_ids,
+        heartbeat.attempts, heartbeat.tokens
     );
 begin
     perform check_lease(heartbeat.lease);
@@ -30,23 +69,11 @@ begin
         );
     end if;
     return query
-        select
-            g.job_id,
-            case
-                when e.job_id is null then 'lost'
-                when j.cancel_requested_at is not null then 'cancel'
-                else 'held'
-            end
-        from unnest(
-            heartbeat.job_ids, heartbeat.attempts, heartbeat.tokens
-        ) with ordinality g(job_id, attempt, token, n)
-        left join executions e on e.job_id = g.job_id
-            and e.attempt = g.attempt
-            and e.token = g.token
-            and e.worker = heartbeat.worker
-            and e.finished_at is null
-        left join jobs j on j.id = e.job_id
-        order by g.n;
+        select h.job_id, h.verdict
+        from held(
+            for_each(heartbeat.worker, heartbeat.job_ids), heartbeat.job_ids, heartbeat.attempts,
+            heartbeat.tokens
+        ) h;
 end $$;
 comment on function heartbeat is
     'Extends the lease of a worker and all that it holds. Verdicts: held, cancel (asked to stop), '
@@ -63,25 +90,15 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-    unlisted uuid[];
-    unlisted_attempts int[];
+    open uuid[];
+    open_attempts int[];
 begin
-    select
-        array_agg(e.job_id order by e.job_id, e.attempt),
-        array_agg(e.attempt order by e.job_id, e.attempt)
-    into unlisted, unlisted_attempts
-    from grants g
-    cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
-    join executions e on e.job_id = u.job_id and e.attempt = u.attempt
-    where g.worker = reconcile.worker
-        and g.call_number <= reconcile.seen_call
-        and e.finished_at is null
-        and not exists (
-            select from unnest(reconcile.job_ids, reconcile.attempts) k(job_id, attempt)
-            where k.job_id = e.job_id and k.attempt = e.attempt
-        );
-    if unlisted is not null then
-        perform take_back(unlisted, unlisted_attempts, 'released', 0, null, true);
+    select u.ids, u.attempts_of_ids into open, open_attempts
+    from unlisted(
+        reconcile.worker, reconcile.seen_call, reconcile.job_ids, reconcile.attempts
+    ) u;
+    if open is not null then
+        perform take_back(open, open_attempts, 'released', 0, null, true);
         perform tidy_grants(reconcile.worker);
     end if;
 end $$;

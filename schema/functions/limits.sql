@@ -17,6 +17,7 @@ return case name
     when 'acquire_jobs' then 1000
     when 'acquire_queues' then 100
     when 'acquire_kinds' then 1000
+    when 'acquire_calls' then 100
     when 'acquire_bytes' then 8388608
     when 'acquire_walk' then 10000
     when 'floor_step' then 100
@@ -35,6 +36,8 @@ return case name
     when 'aging_interval' then interval '60 seconds'
     when 'retention' then interval '1 day'
     when 'discarded_retention' then interval '7 days'
+    when 'shortest_retention' then interval '1 minute'
+    when 'longest_retention' then interval '366 days'
     when 'worker_retention' then interval '1 day'
     when 'timeout_grace' then interval '5 seconds'
     when 'recent' then interval '10 seconds'

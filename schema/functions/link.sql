@@ -5,8 +5,12 @@
 create or replace function link_children(children uuid[]) returns int
 language plpgsql volatile
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     kids uuid[];
@@ -17,6 +21,7 @@ declare
     linked uuid[];
     ended uuid[];
     doomed uuid[];
+    causes uuid[];
 begin
     -- Read by themselves: joined to parents, or in their order, links whose statistics say
     -- "empty" would be walked from end to end by their other index, dead rows and all.
@@ -35,11 +40,21 @@ begin
         select k.id
         from unnest(link_children.children) k(id)
         except
-        select l.child
-        from unnest(kids, parents) l(child, parent)
-        join jobs j on j.id = l.parent
-        where j.state <> 'completed'
-            and not exists (select from unnest(held) h(id) where h.id = j.id)
+        select x.child
+        from (
+            -- A sort where a join of two arrays would be a loop in a loop.
+            select y.child, y.parent, bool_or(y.is_held) over (partition by y.parent) as is_held
+            from (
+                select l.child, l.parent, false as is_held
+                from unnest(kids, parents) l(child, parent)
+                union all
+                select null, h.id, true
+                from unnest(held) h(id)
+            ) y
+        ) x
+        where x.child is not null
+            and not x.is_held
+            and (select j.state from jobs j where j.id = x.parent) <> 'completed'
     );
     linked := array(
         select b.job_id
@@ -70,15 +85,25 @@ begin
     perform recount(linked);
     -- Parents that had ended: their policy for these children.
     -- Their other children may be held, and are not ours.
-    select
-        coalesce(array_agg(distinct j.id), '{}'),
-        coalesce(array_agg(distinct d.child) filter (where d.policy = 'cancel'), '{}')
-    into ended, doomed
-    from dependencies d
-    join jobs j on j.id = d.parent
-    where d.child = any(linked) and j.state in ('cancelled', 'discarded');
-    if doomed <> '{}' then
-        perform cascade_ended(cancel_blocked(doomed, ended));
+    select coalesce(array_agg(distinct d.parent), '{}') into ended
+    from unnest(linked) k(id)
+    cross join lateral (select y.parent from dependencies y where y.child = k.id offset 0) d
+    where (select j.state from jobs j where j.id = d.parent) in ('cancelled', 'discarded');
+    if ended <> '{}' then
+        select array_agg(x.child order by x.child), array_agg(x.cause order by x.child)
+        into doomed, causes
+        from (
+            select d.child, min(coalesce(j.cause, j.id)::text)::uuid as cause
+            from dependencies d
+            join jobs j on j.id = d.parent
+            where d.child = any(linked)
+                and d.policy = 'cancel'
+                and j.state in ('cancelled', 'discarded')
+            group by d.child
+        ) x;
+    end if;
+    if doomed is not null then
+        perform cascade_ended(cancel_blocked(doomed, causes));
     end if;
     if ended <> '{}' then
         perform hold_children(linked);
@@ -93,6 +118,12 @@ comment on function link_children is
 create or replace function link_at_commit() returns trigger
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
     delete from tickets t where t.xid = new.xid;
@@ -109,6 +140,12 @@ create or replace function link(max_rows int, recent boolean default false)
 returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set lock_timeout = '50ms'
 as $$
 declare
@@ -164,10 +201,11 @@ begin
             and j.has_dependents
             and exists (
                 select from links l
-                join jobs p on p.id = l.parent
                 where l.child = j.id
                     and l.policy = 'cancel'
-                    and p.state in ('cancelled', 'discarded')
+                    and (
+                        select p.state from jobs p where p.id = l.parent
+                    ) in ('cancelled', 'discarded')
             )
         order by j.id
     );

@@ -18,8 +18,12 @@ create or replace function promote(max_rows int, recent boolean default false)
 returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     due uuid[];

@@ -42,6 +42,12 @@ comment on function cancel is
 create or replace function hold_jobs(ids uuid[]) returns void
 language plpgsql volatile
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
     perform from ready r
@@ -62,6 +68,12 @@ comment on function hold_jobs is
 create or replace function cancel_once(ids uuid[]) returns table (id uuid, word text)
 language plpgsql volatile
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     waiting uuid[];
@@ -76,12 +88,14 @@ begin
         where j.id = any(cancel_once.ids)
             and case j.state
                 when 'ready'
-                    then not exists (
-                        select from ready r
+                    then (
+                        select r.job_id
+                        from ready r
                         where r.queue = j.queue and r.priority = j.priority and r.seq = j.seq
-                    )
-                when 'scheduled' then not exists (select from scheduled s where s.job_id = j.id)
-                when 'blocked' then not exists (select from blocked b where b.job_id = j.id)
+                    ) is null
+                when 'scheduled'
+                    then (select s.job_id from scheduled s where s.job_id = j.id) is null
+                when 'blocked' then (select b.job_id from blocked b where b.job_id = j.id) is null
             end
     ) then
         raise lock_not_available;
@@ -169,6 +183,42 @@ begin
 end $$;
 comment on function resume_queue is
     'Lets acquires from a queue go on and wakes its sleepers. False if it was not paused.';
+
+create or replace function set_retention(
+    queue text,
+    retention interval,
+    discarded_retention interval default null
+) returns void
+language plpgsql volatile security definer
+set search_path from current
+as $$
+declare
+    wrong record;
+begin
+    perform check_queue(set_retention.queue);
+    select g.argument, g.given into wrong
+    from (values
+        ('retention', set_retention.retention),
+        ('discarded_retention', set_retention.discarded_retention)
+    ) g(argument, given)
+    where g.given not between default_of('shortest_retention') and default_of('longest_retention')
+    limit 1;
+    if found then
+        perform refuse(
+            'RL422', format('%s is not valid', wrong.argument), wrong.given::text,
+            'Use a minute to 366 days, or null for the default.'
+        );
+    end if;
+    insert into queues as q (name, retention, discarded_retention)
+    values (set_retention.queue, set_retention.retention, set_retention.discarded_retention)
+    on conflict on constraint queues_pkey do update set
+        retention = excluded.retention,
+        discarded_retention = excluded.discarded_retention,
+        updated_at = clock_timestamp();
+end $$;
+comment on function set_retention is
+    'Says how long the jobs of a queue stay after their end, completed and cancelled ones, and '
+    'discarded ones; null is the default.';
 
 create or replace function paused(queues text[]) returns text[]
 language plpgsql stable security definer

@@ -236,3 +236,58 @@ end $$;
 comment on function take_by_share is
     'What age claims where queues of one acquire have '
     'different shares: each queue''s own, and no more.';
+
+create or replace function pick(
+    queues text[], kinds text[], max_jobs int, out ids uuid[], out ready_ats timestamptz[]
+)
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    lane record;
+    took record;
+    for_age int;
+    room bigint := limit_of('acquire_bytes');
+begin
+    lane := lanes(pick.queues, pick.kinds);
+    if lane.lane_queues is null then
+        return;
+    end if;
+    -- Age buys a share, not the whole.
+    for_age := floor(pick.max_jobs * lane.share + random());
+    if for_age > 0
+        and (lane.lane_queues, lane.lane_priorities)
+            is distinct from (lane.aged_queues, lane.aged_priorities)
+    then
+        if lane.least_share = lane.share then
+            took := take(
+                lane.aged_queues, lane.aged_priorities, lane.aged_starts, lane.aged_ends,
+                pick.kinds, for_age, room, true
+            );
+        else
+            took := take_by_share(
+                lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
+                lane.aged_starts, lane.aged_ends, lane.aged_shares, pick.kinds, pick.max_jobs, room
+            );
+        end if;
+        ids := took.ids;
+        ready_ats := took.ready_ats;
+        room := room - took.bytes;
+    end if;
+    if coalesce(cardinality(ids), 0) < pick.max_jobs and room > 0 then
+        took := take(
+            lane.lane_queues,
+            lane.lane_priorities,
+            lane.lane_starts,
+            lane.lane_ends,
+            pick.kinds,
+            pick.max_jobs - coalesce(cardinality(ids), 0),
+            room,
+            ids is null
+        );
+        ids := ids || took.ids;
+        ready_ats := ready_ats || took.ready_ats;
+    end if;
+end $$;
+comment on function pick is
+    'Takes ready jobs out of their lanes, most urgent first, age having its share.';

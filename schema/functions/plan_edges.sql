@@ -1,5 +1,46 @@
 -- What the edges of a call mean.
 
+create or replace function meant_edges(
+    ids uuid[],
+    owners uuid[],
+    children int[],
+    parents int[],
+    outside uuid[],
+    policies text[]
+) returns table (child int, meant uuid, place int, policy text, k bigint)
+language sql immutable
+set search_path from current
+begin atomic
+    -- The job meant: a ref may stand for one that exists, or for another of this call. A sort by id
+    -- finds the latter, where a join of two arrays would be a loop in a loop.
+    select y.child, y.id, y.here, y.policy, y.k
+    from (
+        select x.child, x.id, x.policy, x.k, max(x.place) over (partition by x.id) as here
+        from (
+            select
+                g.child,
+                coalesce(
+                    meant_edges.owners[g.parent], meant_edges.ids[g.parent], g.outside
+                ) as id,
+                g.policy,
+                g.k,
+                null::int as place
+            from unnest(
+                meant_edges.children, meant_edges.parents, meant_edges.outside,
+                meant_edges.policies
+            ) with ordinality g(child, parent, outside, policy, k)
+            union all
+            select null, i.id, null, null, i.place::int
+            from unnest(meant_edges.ids) with ordinality i(id, place)
+            where meant_edges.owners[i.place] is null
+        ) x
+    ) y
+    where y.k is not null;
+end;
+comment on function meant_edges is
+    'The edges of a call (owners may be null), each with the job it '
+    'means and the place of that job, if this call creates it.';
+
 create or replace function plan_edges(
     ids uuid[],
     owners uuid[],
@@ -30,20 +71,12 @@ begin
     from (
         select distinct on (g.child, y.parent, y.outside)
             g.child, y.parent, y.outside, g.policy, g.k
-        from unnest(
-            plan_edges.children, plan_edges.parents, plan_edges.outside, plan_edges.policies
-        ) with ordinality g(child, parent, outside, policy, k)
-        -- The job meant: a ref may stand for one that exists, or for another of this call.
+        from meant_edges(
+            plan_edges.ids, owners, plan_edges.children, plan_edges.parents, plan_edges.outside,
+            plan_edges.policies
+        ) g
         cross join lateral (
-            select coalesce(owners[g.parent], plan_edges.ids[g.parent], g.outside) as id
-        ) t
-        left join (
-            select i.id, i.place::int as place
-            from unnest(plan_edges.ids) with ordinality i(id, place)
-            where owners[i.place] is null
-        ) i on i.id = t.id
-        cross join lateral (
-            select i.place as parent, case when i.place is null then t.id end as outside
+            select g.place as parent, case when g.place is null then g.meant end as outside
         ) y
         where owners[g.child] is null
         order by g.child, y.parent, y.outside, g.k

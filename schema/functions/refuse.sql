@@ -45,41 +45,73 @@ comment on function long_number is
     'The first number in a JSON value with too many '
     'digits or decimal places; null when there is none.';
 
--- Without a sub-select, so that it is inlined where it is called.
-create or replace function json_fault(value jsonb, max_bytes bigint) returns text
-language sql immutable parallel safe
-return case
+create or replace function large_json_fault(value jsonb, max_bytes bigint) returns text
+language plpgsql stable parallel safe
+set search_path from current
+as $$
+declare
+    numbers jsonb;
+    bytes bigint;
+begin
     -- No value is eight times as large as its text.
-    when pg_column_size(value) > 8 * max_bytes then 'size'
+    if pg_column_size(large_json_fault.value) > 8 * large_json_fault.max_bytes then
+        return 'size';
+    end if;
     -- Numbers first: measuring the text of [1e131071, ...] or [0e-16383, ...] would take seconds.
-    when value @? 'strict $.** ? (@ >= 1e1000 || @ <= -1e1000)' then 'number'
-    -- Not by long_number: called from here it would be
-    -- planned for each value, and zeros are common.
-    when value @? 'strict $.** ? (@ > -1e-200 && @ < 1e-200)'
+    numbers := jsonb_path_query_array(
+        large_json_fault.value, 'strict $.** ? (@.type() == "number")'
+    );
+    if pg_column_size(numbers) < 250 and octet_length(numbers::text) < limit_of('json_digits') then
+        null;
+    elsif numbers @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
+        return 'number';
+    elsif numbers @? 'strict $[*] ? (@ > -1e-200 && @ < 1e-200)'
         and exists (
-            select from jsonb_path_query(value, 'strict $.** ? (@ > -1e-200 && @ < 1e-200)') as n
+            select from jsonb_path_query(numbers, '$[*] ? (@ > -1e-200 && @ < 1e-200)') as n
             where scale(n::numeric) > limit_of('json_digits')
         )
-        then 'number'
-    when octet_length(value::text) > max_bytes then 'size'
-    when octet_length(value::text) >= 130
-        and value @? 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")'
-        then 'depth'
-    when octet_length(value::text) > 1000
-        and value::text ~ '([0-9.]{250}){4}'
-        and long_number(value) is not null
-        then 'number'
+    then
+        return 'number';
+    elsif octet_length(numbers::text) > limit_of('json_digits')
+        and long_number(numbers) is not null
+    then
+        return 'number';
+    end if;
+    bytes := octet_length(large_json_fault.value::text);
+    if bytes > large_json_fault.max_bytes then
+        return 'size';
+    elsif bytes >= 130
+        and large_json_fault.value
+            @? 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")'
+    then
+        return 'depth';
+    end if;
+    return null;
+end $$;
+comment on function large_json_fault is 'What json_fault says of a value that is not small.';
+
+-- Without a sub-select and stable, as pg_column_size is, so that it is inlined where it is called.
+-- In so short a text no number is long, nothing is deep, and few numbers are in so few bytes.
+-- Concat is stable too: a cast of a constant would be run by the planner, whatever its size.
+create or replace function json_fault(value jsonb, max_bytes bigint) returns text
+language sql stable parallel safe
+return case
+    when pg_column_size(value) > 250 or octet_length(concat(value)) >= 130
+        then large_json_fault(value, max_bytes)
 end;
 comment on function json_fault is
     'What is wrong with a JSON value: number, size or depth; null when nothing is.';
 
 create or replace function excerpt(value jsonb) returns text
-language sql immutable parallel safe
-return case
-    when json_fault(value, limit_of('args_bytes')) in ('number', 'size')
-        then format('%s, too large to show', jsonb_typeof(value))
-    else left(value::text, limit_of('detail_length')::int)
-end;
+language plpgsql stable parallel safe
+set search_path from current
+as $$
+begin
+    if json_fault(excerpt.value, limit_of('args_bytes')) in ('number', 'size') then
+        return format('%s, too large to show', jsonb_typeof(excerpt.value));
+    end if;
+    return left(excerpt.value::text, limit_of('detail_length')::int);
+end $$;
 comment on function excerpt is 'The beginning of a JSON value, for a DETAIL.';
 
 create or replace function check_count(

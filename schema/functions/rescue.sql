@@ -6,6 +6,12 @@ create or replace function rescue(max_rows int, recent boolean default false)
 returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set lock_timeout = '50ms'
 as $$
 declare
@@ -23,13 +29,13 @@ begin
     for lost in
         select g.worker, w.id
         from (
-            select distinct x.worker
-            from grants x
+            select x.worker
+            from workers_with_grants() x(worker)
             where not rescue.recent
             union all
-            select x.id
-            from workers x
-            where rescue.recent and x.status = 'live' and x.lease_ends_at < clock_timestamp()
+            select y.id
+            from workers y
+            where rescue.recent and y.status = 'live' and y.lease_ends_at < clock_timestamp()
         ) g
         left join workers w on w.id = g.worker
         where w.id is null or w.lease_ends_at < clock_timestamp()
@@ -51,6 +57,24 @@ end $$;
 comment on function rescue is
     'The duty that takes back what lost workers hold and closes executions past their time-out.';
 
+create or replace function workers_with_grants() returns setof uuid
+language sql stable
+set search_path from current
+begin atomic
+    with recursive skip (worker) as (
+        (select g.worker from grants g order by g.worker limit 1)
+        union all
+        select (
+            select g.worker from grants g where g.worker > s.worker order by g.worker limit 1
+        )
+        from skip s
+        where s.worker is not null
+    )
+    select s.worker from skip s where s.worker is not null;
+end;
+comment on function workers_with_grants is
+    'Who holds grants: a probe a worker, however many grants each has.';
+
 create or replace function close_overdue(max_rows int, since timestamptz) returns bigint
 language plpgsql volatile
 set search_path from current
@@ -58,32 +82,33 @@ as $$
 declare
     -- In a variable: an index knows no bound that is a volatile function.
     past timestamptz := clock_timestamp() - default_of('timeout_grace');
-    overdue bigint[];
+    overdue record;
     ids uuid[];
     attempts int[];
     done bigint := 0;
 begin
-    overdue := array(
-        select g.id
+    select array_agg(x.worker) as workers, array_agg(x.id) as ids into overdue
+    from (
+        select g.worker, g.id
         from grants g
         where g.expires_at >= close_overdue.since and g.expires_at < past
         order by g.expires_at limit close_overdue.max_rows for update skip locked
-    );
-    if overdue = '{}' then
+    ) x;
+    if overdue.ids is null then
         return 0;
     end if;
     select array_agg(x.job_id order by x.job_id), array_agg(x.attempt order by x.job_id)
     into ids, attempts
     from (
         select e.job_id, e.attempt
-        from grants g
+        from unnest(overdue.workers, overdue.ids) o(worker, id)
+        join grants g on g.worker = o.worker and g.id = o.id
         cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
         join executions e on e.job_id = u.job_id
             and e.attempt = u.attempt
             and e.finished_at is null
         join jobs j on j.id = e.job_id
-        where g.id = any(overdue)
-            and e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace')
+        where e.started_at + j.timeout < clock_timestamp() - default_of('timeout_grace')
         limit close_overdue.max_rows
         for update of e skip locked for no key update of j skip locked
     ) x;
@@ -102,17 +127,20 @@ begin
         else x.expires_at
     end
     from (
-        select o.id, min(e.started_at + j.timeout) as expires_at
-        from grants o
-        left join unnest(o.job_ids, o.attempts) u(job_id, attempt) on true
-        left join executions e on e.job_id = u.job_id
-            and e.attempt = u.attempt
-            and e.finished_at is null
-        left join jobs j on j.id = e.job_id
-        where o.id = any(overdue)
-        group by o.id
+        select o.worker, o.id, min(e.started_at + j.timeout) as expires_at
+        from unnest(overdue.workers, overdue.ids) o(worker, id)
+        join grants h on h.worker = o.worker and h.id = o.id
+        left join unnest(h.job_ids, h.attempts) u(job_id, attempt) on true
+        left join lateral (
+            select y.job_id, y.started_at
+            from executions y
+            where y.job_id = u.job_id and y.attempt = u.attempt and y.finished_at is null
+            limit 1
+        ) e on true
+        left join lateral (select y.timeout from jobs y where y.id = e.job_id limit 1) j on true
+        group by o.worker, o.id
     ) x
-    where g.id = x.id;
+    where g.worker = x.worker and g.id = x.id;
     return done;
 end $$;
 comment on function close_overdue is

@@ -42,6 +42,12 @@ comment on function retry is
 create or replace function retry_once(ids uuid[]) returns table (id uuid, word text)
 language plpgsql volatile
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     ended uuid[];
@@ -120,11 +126,9 @@ set search_path from current
 as $$
 begin
     update dependencies d set policy = 'continue'
-    from jobs p
     where d.child = any(held)
         and d.policy = 'hold'
-        and p.id = d.parent
-        and p.state in ('discarded', 'cancelled');
+        and (select p.state from jobs p where p.id = d.parent) in ('discarded', 'cancelled');
     update jobs j set cause = null, reason = null where j.id = any(held);
     perform recount(held);
     perform unblock(held);
@@ -150,12 +154,10 @@ begin
     where j.id = any(ended);
     -- A parent that has ended by now is waited for no more, even if it is retried later.
     update dependencies d set policy = 'continue'
-    from jobs p
     where d.child = any(ended)
         and d.policy <> 'continue'
-        and p.id = d.parent
-        and p.state in ('discarded', 'cancelled')
-        and p.id <> all (ended);
+        and d.parent <> all (ended)
+        and (select p.state from jobs p where p.id = d.parent) in ('discarded', 'cancelled');
     insert into blocked (job_id, remaining, priority, queue)
     select j.id, 0, j.priority, j.queue
     from jobs j
@@ -176,10 +178,10 @@ begin
     -- In a new statement, under the locks: a child that went
     -- on without its parent has nothing to do with it any more.
     delete from dependencies d
-    using jobs c
     where d.parent = any(ended)
-        and c.id = d.child
-        and c.state in ('ready', 'scheduled', 'running');
+        and (
+            select c.state from jobs c where c.id = d.child
+        ) in ('ready', 'scheduled', 'running');
     perform recount(children || ended);
     perform unblock(ended);
 end $$;

@@ -51,6 +51,47 @@ comment on function renew is
     'Extends a worker''s lease, making its row if need be; what it '
     'held under an ended lease and does not list is lost first.';
 
+create or replace function unlisted(
+    worker uuid,
+    seen_call bigint,
+    job_ids uuid[],
+    attempts int[],
+    out ids uuid[],
+    out attempts_of_ids int[]
+)
+language plpgsql stable
+set search_path from current
+as $$
+begin
+    select
+        array_agg(e.job_id order by e.job_id, e.attempt),
+        array_agg(e.attempt order by e.job_id, e.attempt)
+    into ids, attempts_of_ids
+    from grants g
+    cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
+    join executions e on e.job_id = u.job_id and e.attempt = u.attempt
+    where g.worker = unlisted.worker
+        and (unlisted.seen_call is null or g.call_number <= unlisted.seen_call)
+        and e.finished_at is null;
+    if ids is null or coalesce(cardinality(unlisted.job_ids), 0) = 0 then
+        return;
+    end if;
+    -- EXCEPT hashes whatever the caller's plan settings are; a join would compare all with all.
+    select
+        array_agg(x.job_id order by x.job_id, x.attempt),
+        array_agg(x.attempt order by x.job_id, x.attempt)
+    into ids, attempts_of_ids
+    from (
+        select u.job_id, u.attempt from unnest(ids, attempts_of_ids) u(job_id, attempt)
+        except
+        select k.job_id, k.attempt
+        from unnest(unlisted.job_ids, unlisted.attempts) k(job_id, attempt)
+    ) x;
+end $$;
+comment on function unlisted is
+    'A worker''s open executions, granted by calls up to seen_call (null for '
+    'all), but for those that it lists; nulls when there is none.';
+
 create or replace function lose(
     worker uuid,
     kept_ids uuid[],
@@ -67,19 +108,8 @@ declare
     done int := 0;
 begin
     if patient then
-        select
-            array_agg(e.job_id order by e.job_id, e.attempt),
-            array_agg(e.attempt order by e.job_id, e.attempt)
-        into ids, attempts
-        from grants g
-        cross join lateral unnest(g.job_ids, g.attempts) u(job_id, attempt)
-        join executions e on e.job_id = u.job_id and e.attempt = u.attempt
-        where g.worker = lose.worker
-            and e.finished_at is null
-            and not exists (
-                select from unnest(kept_ids, kept_attempts) k(job_id, attempt)
-                where k.job_id = e.job_id and k.attempt = e.attempt
-            );
+        select u.ids, u.attempts_of_ids into ids, attempts
+        from unlisted(lose.worker, null, lose.kept_ids, lose.kept_attempts) u;
     else
         -- What others hold does not use up the rows of a pass.
         select

@@ -14,9 +14,10 @@ create table queues (
     constraint queues_aging_interval_positive check (aging_interval > interval '0'),
     constraint queues_aging_share_is_a_share check (aging_share between 0 and 1),
     constraint queues_max_attempts_positive check (max_attempts between 1 and 1000),
-    constraint queues_retention_at_least_a_minute check (retention >= interval '1 minute'),
-    constraint queues_discarded_retention_at_least_a_minute
-        check (discarded_retention >= interval '1 minute')
+    constraint queues_retention_a_minute_to_a_year
+        check (retention between interval '1 minute' and interval '366 days'),
+    constraint queues_discarded_retention_a_minute_to_a_year
+        check (discarded_retention between interval '1 minute' and interval '366 days')
 );
 comment on table queues is
     'Settings of a queue. Optional: a queue without a row has '
@@ -30,8 +31,9 @@ comment on column queues.aging_interval is
 comment on column queues.aging_share is 'The share of what is acquired that age may claim, 0 to 1.';
 comment on column queues.max_attempts is 'For jobs enqueued without one; null means 25.';
 comment on column queues.retention is
-    'How long completed and cancelled jobs stay; null means a day.';
-comment on column queues.discarded_retention is 'How long discarded jobs stay; null means a week.';
+    'How long completed and cancelled jobs stay, a minute to a year; null means a day.';
+comment on column queues.discarded_retention is 
+    'How long discarded jobs stay, a minute to a year; null means a week.';
 comment on column queues.updated_at is 'When an operator last changed the row.';
 
 -- No index on a column that changes and room on every page, so that a change of state stays HOT.

@@ -79,11 +79,22 @@ comment on column grants.job_ids is 'The jobs, sorted.';
 comment on column grants.attempts is 'Their attempts, in the order of job_ids.';
 
 create table duties (
-    duty     text not null,
-    position uuid,
+    duty        text not null,
+    position    uuid,
+    front       uuid,
+    looked      bigint not null default 0,
+    done        bigint not null default 0,
+    busy        interval not null default '0',
+    rests_until timestamptz not null default '-infinity',
     constraint duties_pkey primary key (duty)
 );
 insert into duties (duty) values ('link'), ('prune');
 comment on table duties is 'Where a maintenance duty goes on.';
 comment on column duties.duty is 'The duty.';
-comment on column duties.position is 'The last job that it looked at.';
+comment on column duties.position is 'The last job that its round looked at; null between rounds.';
+comment on column duties.front is
+    'Prune: up to here jobs were looked at when they had just become old enough.';
+comment on column duties.looked is 'Prune: the jobs that this round has looked at.';
+comment on column duties.done is 'Prune: those of them that it deleted.';
+comment on column duties.busy is 'Prune: what looking has taken this round.';
+comment on column duties.rests_until is 'Prune: no new round before this.';

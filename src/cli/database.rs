@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use rowlock::config::{DatabaseUrl, Settings, defaults};
+use rowlock::config::{DatabaseUrl, Pooler, Settings, defaults};
 use rowlock::db::{Options, Pool};
 use rowlock::embedded::{self, DATABASE, Status};
 use rowlock::engine::{Engine, Wakeups};
@@ -16,6 +16,10 @@ pub(super) struct Database {
     /// Where Postgres is; without it, the private one if that runs
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<DatabaseUrl>,
+
+    /// What stands between here and Postgres
+    #[arg(long, env = "ROWLOCK_POOLER", default_value = defaults::POOLER)]
+    pooler: Pooler,
 
     /// The schema that holds the queue
     #[arg(long, env = "ROWLOCK_SCHEMA", default_value = defaults::SCHEMA)]
@@ -58,6 +62,7 @@ impl Database {
     pub(super) async fn options(&self) -> anyhow::Result<Options> {
         let mut settings = Settings::default().database;
         settings.schema = self.schema.clone();
+        settings.pooler = self.pooler;
         Ok(Options::new(self.url().await?, &settings))
     }
 

@@ -71,14 +71,12 @@ fn time_of(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let engine = args.database.engine().await?;
     let json = args.json;
-    let answers = engine.enqueue(vec![job(args)?]).await?;
-    for answer in answers {
-        let id = answer.job_id;
-        if json {
-            show::lines([json!({"id": id, "created": answer.created})])?;
-        } else {
-            show::line(&id.to_string())?;
-        }
+    let answer = engine.enqueue_one(job(args)?).await?;
+    let id = answer.job_id;
+    if json {
+        show::lines([json!({"id": id, "created": answer.created})])?;
+    } else {
+        show::line(&id.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }

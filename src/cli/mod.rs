@@ -39,7 +39,9 @@ enum Command {
     ///
     /// The command gets the args as JSON on standard input, and ROWLOCK_JOB_ID, ROWLOCK_ATTEMPT,
     /// ROWLOCK_KIND and ROWLOCK_QUEUE in its environment. The last line of its standard output
-    /// that is JSON is the result; exit code 0 completes the job.
+    /// that is JSON is the result; exit code 0 completes the job. A stop ends the command too; but
+    /// when this process itself is killed by SIGKILL, the command runs on, and its job runs again
+    /// elsewhere once the lease has ended.
     Work(work::Args),
     /// Enqueue a job and print its id.
     Enqueue(enqueue::Args),

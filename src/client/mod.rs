@@ -14,7 +14,9 @@
 //! # }
 //! ```
 //!
-//! The job is there when the transaction commits, and never was when it rolls back.
+//! The job is there when the transaction commits, and never was when it rolls back. A program that
+//! has no writes of its own beside it uses `Engine::enqueue_one`, whose calls
+//! share commits.
 
 use crate::config::defaults;
 use crate::db::{Error, GenericClient};

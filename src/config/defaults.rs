@@ -2,6 +2,8 @@
 
 /// The schema, and with it the NOTIFY channel and the names of the roles.
 pub const SCHEMA: &str = "rowlock";
+/// What stands between a process and Postgres.
+pub const POOLER: &str = "none";
 /// How the connections name themselves in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "rowlock";
 /// Connections that the pool holds at most.

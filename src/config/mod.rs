@@ -16,6 +16,6 @@ mod validate;
 
 pub use secret::{DatabaseUrl, Secret};
 pub use settings::{
-    DatabaseSettings, HttpSettings, LogFormat, LogSettings, QueueSettings, Settings,
+    DatabaseSettings, HttpSettings, LogFormat, LogSettings, Pooler, QueueSettings, Settings,
 };
 pub use validate::Faults;

@@ -38,6 +38,10 @@ pub struct DatabaseSettings {
     #[arg(long, env = "ROWLOCK_LISTEN_URL", hide_env_values = true, value_name = "URL")]
     pub listen_url: Option<DatabaseUrl>,
 
+    /// What stands between here and Postgres; with a transaction pooler nothing is kept on a session
+    #[arg(long, env = "ROWLOCK_POOLER", default_value = defaults::POOLER)]
+    pub pooler: Pooler,
+
     /// The schema that holds the queue
     #[arg(long, env = "ROWLOCK_SCHEMA", default_value = defaults::SCHEMA)]
     pub schema: SchemaName,
@@ -143,6 +147,15 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
+/// What stands between a process and Postgres.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pooler {
+    /// Nothing, or a pooler that gives each connection a session of its own.
+    None,
+    /// A pooler that gives each transaction any session: `PgBouncer` in transaction mode and its like.
+    Transaction,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -173,9 +186,11 @@ impl Settings {
         let (database, http, queue) = (&self.database, &self.http, &self.queue);
         let time = units::show_duration;
         let format = self.log.format.to_possible_value().expect("no format is hidden");
+        let pooler = database.pooler.to_possible_value().expect("no pooler is hidden");
         [
             ("DATABASE_URL", shown(database.url.as_ref())),
             ("ROWLOCK_LISTEN_URL", shown(database.listen_url.as_ref())),
+            ("ROWLOCK_POOLER", pooler.get_name().to_owned()),
             ("ROWLOCK_SCHEMA", database.schema.to_string()),
             ("ROWLOCK_APPLICATION_NAME", database.application_name.clone()),
             ("ROWLOCK_POOL_SIZE", database.pool_size.to_string()),

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tracing::debug;
 
 use super::Error;
-use crate::config::{DatabaseSettings, DatabaseUrl};
+use crate::config::{DatabaseSettings, DatabaseUrl, Pooler};
 use crate::model::SchemaName;
 
 /// What is needed to open connections: where to, and how they are set up.
@@ -56,19 +56,34 @@ impl Options {
         Ok(config)
     }
 
+    /// Whether wake-ups can be waited for: not on a session that a pooler hands to others.
+    #[must_use]
+    pub fn can_listen(&self) -> bool {
+        self.settings.pooler == Pooler::None || self.settings.listen_url.is_some()
+    }
+
     /// What a session is told before anything else.
     ///
     /// As statements and not as start-up `options`, which poolers refuse.
     pub(super) fn setup(&self) -> String {
+        let isolation = "SET default_transaction_isolation = 'read committed'";
+        format!("{isolation}; {}", self.settings_by("SET"))
+    }
+
+    /// What a transaction is told first, where sessions are a pooler's.
+    pub(super) fn transaction_setup(&self) -> String {
+        self.settings_by("SET LOCAL")
+    }
+
+    fn settings_by(&self, set: &str) -> String {
         let millis = |duration: Duration| duration.as_millis();
         let settings = &self.settings;
         format!(
-            "SET search_path = {schema}, pg_temp; \
-             SET default_transaction_isolation = 'read committed'; \
-             SET statement_timeout = {statement}; \
-             SET lock_timeout = {lock}; \
-             SET idle_in_transaction_session_timeout = {idle}; \
-             SET TimeZone = 'UTC'",
+            "{set} search_path = {schema}, pg_temp; \
+             {set} statement_timeout = {statement}; \
+             {set} lock_timeout = {lock}; \
+             {set} idle_in_transaction_session_timeout = {idle}; \
+             {set} TimeZone = 'UTC'",
             schema = settings.schema.quoted(),
             statement = millis(settings.statement_timeout),
             lock = millis(settings.lock_timeout),
@@ -164,7 +179,23 @@ mod tests {
     #[test]
     fn a_session_is_told_its_schema_and_times() {
         let setup = options("").setup();
-        assert!(setup.starts_with("SET search_path = \"rowlock\", pg_temp; "));
+        assert!(setup.contains("; SET search_path = \"rowlock\", pg_temp; "));
         assert!(setup.contains("lock_timeout = 1000;"));
+    }
+
+    #[test]
+    fn behind_a_pooler_nothing_is_set_beyond_a_transaction() {
+        let setup = options("").transaction_setup();
+        assert!(setup.split("; ").all(|statement| statement.starts_with("SET LOCAL ")), "{setup}");
+    }
+
+    #[test]
+    fn a_pooler_is_heard_through_another_url_only() {
+        let mut options = options("postgres://db/app");
+        assert!(options.can_listen());
+        options.settings.pooler = Pooler::Transaction;
+        assert!(!options.can_listen());
+        options.settings.listen_url = Some("postgres://direct/app".into());
+        assert!(options.can_listen());
     }
 }

@@ -1,7 +1,9 @@
 //! A connection with its prepared statements, and transactions on it.
 //!
 //! `query` of the driver prepares and closes each time, four times the round trips. Here each SQL
-//! text, known by being `&'static str`, is prepared once a connection.
+//! text, known by being `&'static str`, is prepared once a connection. Behind a transaction pooler
+//! nothing outlives a transaction: there each statement goes out unprepared, with its parameters'
+//! types, between a BEGIN that sets the transaction up and a COMMIT, all in one trip.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -9,18 +11,28 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join3;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
+use super::param::{Param, typed};
 use super::{Error, migrate};
 use crate::model::SchemaName;
 
 /// Parameters of a statement.
-pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub type Params<'a> = &'a [&'a dyn Param];
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// What another session's statements under our names mean.
+const POOLER_HINT: &str = "prepared statements do not last on this connection; if it leads through \
+                           a transaction pooler, set ROWLOCK_POOLER=transaction";
 
 /// A session that is set up, and its prepared statements.
 pub struct Connection {
     client: Client,
+    /// How a transaction begins, where each sets itself up because the session may be another's.
+    begin: Option<String>,
     statements: Mutex<HashMap<&'static str, Statement>>,
     in_transaction: AtomicBool,
     failed: AtomicBool,
@@ -32,11 +44,17 @@ impl Connection {
     pub(super) fn new(client: Client) -> Self {
         Connection {
             client,
+            begin: None,
             statements: Mutex::default(),
             in_transaction: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
         }
+    }
+
+    /// A connection through a transaction pooler; `setup` is said at the head of each transaction.
+    pub(super) fn pooled(client: Client, setup: &str) -> Self {
+        Connection { begin: Some(format!("{BEGIN}; {setup}")), ..Connection::new(client) }
     }
 
     /// All rows of a statement.
@@ -46,7 +64,10 @@ impl Connection {
     /// By class; see [`Error`].
     pub async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, Error> {
         let flight = Flight::new(self);
-        let mut answer = self.query_prepared(sql, params).await;
+        let mut answer = match &self.begin {
+            None => self.query_prepared(sql, params).await,
+            Some(begin) => self.query_typed(begin, sql, params).await,
+        };
         if answer.as_ref().is_err_and(|error| self.may_prepare_again(error)) {
             self.forget(sql);
             answer = self.query_prepared(sql, params).await;
@@ -130,7 +151,7 @@ impl Connection {
         let transaction = Transaction { connection, open: true };
         connection.failed.store(false, Ordering::Relaxed);
         connection.in_transaction.store(true, Ordering::Relaxed);
-        connection.batch("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        connection.batch(connection.begin.as_deref().unwrap_or(BEGIN)).await?;
         Ok(transaction)
     }
 
@@ -152,7 +173,32 @@ impl Connection {
         params: Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let statement = self.prepared(sql).await?;
-        self.client.query(&statement, params).await
+        let types = || params.iter().map(|param| param.pg_type());
+        // Otherwise it would fail behind a pooler, and only there.
+        debug_assert!(types().eq(statement.params().iter().cloned()), "types in {sql}");
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| param.as_sql()).collect();
+        self.client.query(&statement, &params).await
+    }
+
+    /// Nothing that the server would have to remember; a transaction of its own unless in one.
+    async fn query_typed(
+        &self,
+        begin: &str,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let params = typed(params);
+        let query = self.client.query_typed(sql, &params);
+        if self.in_transaction.load(Ordering::Relaxed) {
+            return query.await;
+        }
+        // The first poll of each sends it, in this order: one trip.
+        let begin = self.client.batch_execute(begin);
+        let (begun, answer, ended) = join3(begin, query, self.client.batch_execute("COMMIT")).await;
+        begun?;
+        let rows = answer?;
+        ended?;
+        Ok(rows)
     }
 
     async fn prepared(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
@@ -167,18 +213,23 @@ impl Connection {
     /// Remembers that a statement failed: Postgres answers the COMMIT of a failed transaction with
     /// a rollback and no error.
     fn noted<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, Error> {
-        if answer.is_err() {
+        answer.map_err(|error| {
             self.failed.store(true, Ordering::Relaxed);
-        }
-        answer.map_err(Error::from)
+            let lost = error.code().is_some_and(|state| matches!(state.code(), "26000" | "42P05"));
+            if lost {
+                Error::Other(format!("{POOLER_HINT} ({error})").into())
+            } else {
+                error.into()
+            }
+        })
     }
 
     fn forget(&self, sql: &'static str) {
         self.lock().remove(sql);
     }
 
-    /// After a migration under our feet (0A000) or behind a pooler (26000) a statement is unknown
-    /// or outdated. Nothing has run by then, but in a transaction nothing can run any more.
+    /// After a migration under our feet (0A000) or a DISCARD (26000) a statement is unknown or
+    /// outdated. Nothing has run by then, but in a transaction nothing can run any more.
     fn may_prepare_again(&self, error: &tokio_postgres::Error) -> bool {
         let outdated = error.code().is_some_and(|state| matches!(state.code(), "0A000" | "26000"));
         outdated && !self.in_transaction.load(Ordering::Relaxed)

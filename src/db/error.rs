@@ -30,6 +30,9 @@ pub enum Error {
     /// All connections of the pool were in use for as long as one may wait.
     #[error("all connections of the pool are in use")]
     PoolExhausted,
+    /// So many calls wait that one more is not taken; it was not begun.
+    #[error("too many calls wait for the database")]
+    Overloaded,
     /// The statement ran longer than it may.
     #[error("the statement ran longer than it may")]
     Timeout(#[source] Source),
@@ -68,7 +71,9 @@ impl Error {
             Error::Locked(_) => Recovery::Retry(Duration::from_millis(20)),
             Error::PoolExhausted => Recovery::Retry(Duration::from_millis(50)),
             Error::Unavailable(_) => Recovery::Retry(Duration::from_millis(200)),
-            Error::Refused { code: Code::Busy, .. } => Recovery::Retry(Duration::from_millis(100)),
+            Error::Refused { code: Code::Busy, .. } | Error::Overloaded => {
+                Recovery::Retry(Duration::from_millis(100))
+            }
             Error::Refused { .. } | Error::Url(_) | Error::Timeout(_) | Error::Other(_) => {
                 Recovery::GiveUp
             }
@@ -87,20 +92,46 @@ impl Error {
     /// The error with everything beneath it, on one line, for a log.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
+        chain(self)
+    }
+
+    /// The same for another caller, with words in place of what lies beneath.
+    pub(crate) fn copy(&self) -> Self {
+        let beneath =
+            || -> Source { std::error::Error::source(self).map_or_else(String::new, chain).into() };
+        match self {
+            Error::Refused { code, message, detail, hint } => Error::Refused {
+                code: *code,
+                message: message.clone(),
+                detail: detail.clone(),
+                hint: hint.clone(),
+            },
+            Error::Url(reason) => Error::Url(reason.clone()),
+            Error::Unavailable(_) => Error::Unavailable(beneath()),
+            Error::PoolExhausted => Error::PoolExhausted,
+            Error::Overloaded => Error::Overloaded,
+            Error::Timeout(_) => Error::Timeout(beneath()),
+            Error::Locked(_) => Error::Locked(beneath()),
+            Error::Conflict(_) => Error::Conflict(beneath()),
+            Error::Other(_) => Error::Other(beneath()),
         }
-        text
     }
 
     /// The database is away, for a reason that only words can name.
     pub(crate) fn unavailable(reason: &'static str) -> Self {
         Error::Unavailable(reason.into())
     }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
 }
 
 impl From<tokio_postgres::Error> for Error {
@@ -193,6 +224,22 @@ mod tests {
             let again = matches!(refused(*code).recovery(), Recovery::Retry(_));
             assert_eq!(again, *code == Code::Busy);
         }
+    }
+
+    #[test]
+    fn a_copy_says_the_same() {
+        let beneath = Error::Timeout("too slow".into());
+        let error = Error::Unavailable(beneath.into());
+        assert_eq!(error.copy().chain(), error.chain());
+        assert!(matches!(error.copy(), Error::Unavailable(_)));
+        assert_eq!(Error::Overloaded.copy().to_string(), Error::Overloaded.to_string());
+        let refused = Error::Refused {
+            code: Code::Invalid,
+            message: "no".to_owned(),
+            detail: Some("7".to_owned()),
+            hint: None,
+        };
+        assert_eq!(format!("{:?}", refused.copy()), format!("{refused:?}"));
     }
 
     #[test]

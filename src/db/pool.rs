@@ -13,12 +13,15 @@ use tokio_postgres::NoTls;
 use tracing::warn;
 
 use super::{Connection, Error, Options};
+use crate::config::Pooler;
 use crate::model::SchemaName;
 
 /// Connects by `bb8_postgres`, and sets the session up.
 #[derive(Debug)]
 pub struct Manager {
     inner: PostgresConnectionManager<NoTls>,
+    pooler: Pooler,
+    /// Of a session; of a transaction where there is a pooler.
     setup: String,
 }
 
@@ -30,7 +33,12 @@ impl Manager {
     /// When the url cannot be used.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let inner = PostgresConnectionManager::new(options.config()?, NoTls);
-        Ok(Manager { inner, setup: options.setup() })
+        let pooler = options.settings.pooler;
+        let setup = match pooler {
+            Pooler::None => options.setup(),
+            Pooler::Transaction => options.transaction_setup(),
+        };
+        Ok(Manager { inner, pooler, setup })
     }
 }
 
@@ -40,8 +48,13 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Connection, Error> {
         let client = self.inner.connect().await?;
-        client.batch_execute(&self.setup).await?;
-        Ok(Connection::new(client))
+        match self.pooler {
+            Pooler::None => {
+                client.batch_execute(&self.setup).await?;
+                Ok(Connection::new(client))
+            }
+            Pooler::Transaction => Ok(Connection::pooled(client, &self.setup)),
+        }
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
@@ -59,6 +72,7 @@ pub struct Pool {
     inner: bb8::Pool<Manager>,
     schema: SchemaName,
     last_failure: LastFailure,
+    size: u32,
 }
 
 /// How full a pool is.
@@ -89,7 +103,8 @@ impl Pool {
             .queue_strategy(QueueStrategy::Lifo)
             .error_sink(last_failure.boxed_clone())
             .build_unchecked(Manager::new(options)?);
-        Ok(Pool { inner, schema: options.schema().clone(), last_failure })
+        let (schema, size) = (options.schema().clone(), settings.pool_size);
+        Ok(Pool { inner, schema, last_failure, size })
     }
 
     /// Lends a connection.
@@ -116,6 +131,12 @@ impl Pool {
     #[must_use]
     pub fn schema(&self) -> &SchemaName {
         &self.schema
+    }
+
+    /// The most connections that it opens.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.size
     }
 
     /// How full it is.

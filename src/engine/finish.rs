@@ -3,34 +3,24 @@
 //! A statement waits for locks as long as `lock_timeout` says. If that is not enough, the batch is
 //! halved until the entry that others hold is alone; that one is repeated while its lease lives.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::ops::Range;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{CONFLICT_TRIES, Engine, Error, Recovery, measure};
-use crate::db::Connection;
+use super::alone::Alone;
+use super::coalesce::Weight;
+use super::parts::Parts;
+use super::{Engine, Error, measure};
+use crate::db::{Connection, Pool};
 use crate::model::{Code, Execution, FinishVerdict};
 use crate::store::finish::{self, Completion, Failure, Snooze};
 
-impl Engine {
-    /// Ends executions well; one verdict an entry, in input order. A result that no column can
-    /// hold is answered as one that is too large.
-    ///
-    /// # Errors
-    ///
-    /// By class. Entries may have been finished by then; repeating the call is harmless.
-    pub async fn complete(
-        &self,
-        worker: Uuid,
-        entries: Vec<Completion>,
-    ) -> Result<Vec<FinishVerdict>, Error> {
-        self.finish(worker, entries).await
-    }
+/// What an entry weighs beside its texts.
+const BYTES_AN_ENTRY: usize = 100;
 
+impl Engine {
     /// Ends executions badly: their jobs run again, or are discarded.
     ///
     /// # Errors
@@ -76,22 +66,42 @@ impl Engine {
         entries: Vec<E>,
     ) -> Result<Vec<FinishVerdict>, Error> {
         let began = Instant::now();
-        let answer = self.finish_in_parts(worker, entries).await;
+        let answer = match self.inner.alone.enter(E::VERB, E::weigh(&entries).bytes) {
+            Ok(_place) => self.inner.finisher.finish(worker, &entries).await,
+            Err(error) => Err(error),
+        };
         measure::finish(E::VERB, began, answer.as_deref().ok());
         answer
     }
+}
 
-    async fn finish_in_parts<E: Entry>(
+/// Ends executions in as many statements as it takes.
+#[derive(Clone)]
+pub(super) struct Finisher {
+    pool: Pool,
+    /// As long as this an entry that others hold is tried again.
+    patience: Duration,
+    alone: Alone,
+}
+
+impl Finisher {
+    pub(super) fn new(pool: Pool, alone: Alone, patience: Duration) -> Self {
+        Finisher { pool, patience, alone }
+    }
+
+    /// One verdict an entry, in input order.
+    pub(super) async fn finish<E: Entry>(
         &self,
         worker: Uuid,
-        entries: Vec<E>,
+        entries: &[E],
     ) -> Result<Vec<FinishVerdict>, Error> {
         let mut verdicts = vec![None; entries.len()];
-        let mut parts = Parts::new(entries.len(), self.settings().lease);
+        let mut parts = Parts::new(entries.len(), self.patience);
         while let Some(part) = parts.next() {
-            let connection = self.connection().await?;
+            let turn = self.alone.turn().await?;
+            let connection = self.pool.get().await?;
             let outcome = E::finish(&connection, worker, &entries[part.clone()]).await;
-            drop(connection);
+            drop((connection, turn));
             match outcome {
                 Ok(found) => {
                     for (place, verdict) in part.zip(found) {
@@ -110,9 +120,14 @@ impl Engine {
 }
 
 /// What a finishing verb takes.
-trait Entry: Sized + Send + Sync {
+pub(super) trait Entry: Sized + Send + Sync {
     /// The verb's name, for the figures.
     const VERB: &'static str;
+
+    /// What entries add to a statement.
+    fn weigh(entries: &[Self]) -> Weight {
+        Weight { entries: entries.len(), bytes: entries.len() * BYTES_AN_ENTRY }
+    }
 
     /// Runs the verb on entries.
     fn finish(
@@ -130,6 +145,12 @@ trait Entry: Sized + Send + Sync {
 impl Entry for Completion {
     const VERB: &'static str = "complete";
 
+    fn weigh(entries: &[Self]) -> Weight {
+        let results = entries.iter().filter_map(|(_, result)| result.as_ref());
+        let bytes = results.map(|result| result.get().len()).sum::<usize>();
+        Weight { entries: entries.len(), bytes: entries.len() * BYTES_AN_ENTRY + bytes }
+    }
+
     fn finish(
         connection: &Connection,
         worker: Uuid,
@@ -145,6 +166,12 @@ impl Entry for Completion {
 
 impl Entry for Failure {
     const VERB: &'static str = "fail";
+
+    fn weigh(entries: &[Self]) -> Weight {
+        let errors = entries.iter().filter_map(|entry| entry.error.as_ref());
+        let bytes = errors.map(String::len).sum::<usize>();
+        Weight { entries: entries.len(), bytes: entries.len() * BYTES_AN_ENTRY + bytes }
+    }
 
     fn finish(
         connection: &Connection,
@@ -176,91 +203,5 @@ impl Entry for Execution {
         entries: &[Self],
     ) -> impl Future<Output = Result<Vec<FinishVerdict>, Error>> + Send {
         finish::release(connection, worker, entries)
-    }
-}
-
-/// What of a batch is still to be done, in the order of trying.
-struct Parts {
-    waiting: VecDeque<Range<usize>>,
-    end: Instant,
-    conflicts: u32,
-}
-
-impl Parts {
-    fn new(entries: usize, patience: Duration) -> Self {
-        let whole = (0 < entries).then_some(0..entries);
-        Parts { waiting: whole.into_iter().collect(), end: Instant::now() + patience, conflicts: 0 }
-    }
-
-    fn next(&mut self) -> Option<Range<usize>> {
-        self.waiting.pop_front()
-    }
-
-    /// Takes back a part that failed, if another try may go better.
-    async fn again(
-        &mut self,
-        part: Range<usize>,
-        error: Error,
-        is_unstorable: fn(&Error) -> bool,
-    ) -> Result<(), Error> {
-        let divisible = matches!(error, Error::Locked(_)) || is_unstorable(&error);
-        if divisible && 1 < part.len() {
-            let middle = part.start + part.len() / 2;
-            self.waiting.push_front(middle..part.end);
-            self.waiting.push_front(part.start..middle);
-            return Ok(());
-        }
-        match error {
-            // To the end of the row: the neighbours go first.
-            Error::Locked(_) if Instant::now() < self.end => self.waiting.push_back(part),
-            Error::Conflict(_) if self.conflicts < CONFLICT_TRIES => {
-                self.conflicts += 1;
-                self.waiting.push_back(part);
-            }
-            error => return Err(error),
-        }
-        if let Recovery::Retry(pause) = error.recovery() {
-            sleep(pause).await;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn locked() -> Error {
-        Error::Locked("".into())
-    }
-
-    #[tokio::test]
-    async fn a_locked_batch_is_halved_until_the_locked_one_is_alone() {
-        let held = 5;
-        let mut parts = Parts::new(8, Duration::from_secs(60));
-        let mut done = Vec::new();
-        let mut tries = 0;
-        while let Some(part) = parts.next() {
-            if part == (held..held + 1) && done.len() == 7 {
-                break;
-            }
-            tries += 1;
-            if part.contains(&held) {
-                parts.again(part, locked(), |_| false).await.unwrap();
-            } else {
-                done.extend(part);
-            }
-        }
-        done.sort_unstable();
-        assert_eq!(done, [0, 1, 2, 3, 4, 6, 7]);
-        assert!(tries <= 8, "{tries}");
-    }
-
-    #[tokio::test]
-    async fn patience_ends_with_the_lease() {
-        let mut parts = Parts::new(1, Duration::ZERO);
-        let part = parts.next().unwrap();
-        let error = parts.again(part, locked(), |_| false).await.unwrap_err();
-        assert!(matches!(error, Error::Locked(_)));
     }
 }

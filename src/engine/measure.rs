@@ -20,6 +20,16 @@ pub(super) fn acquire(began: Instant, jobs: usize) {
     metrics::counter!("rowlock_jobs_acquired_total").increment(jobs as u64);
 }
 
+/// A statement goes out for so many calls.
+pub(super) fn batch(verb: &'static str, calls: usize) {
+    metrics::histogram!("rowlock_batch_calls", "verb" => verb).record(calls as f64);
+}
+
+/// A call was refused because too many wait.
+pub(super) fn overloaded(verb: &'static str) {
+    metrics::counter!("rowlock_calls_overloaded_total", "verb" => verb).increment(1);
+}
+
 /// A finishing verb has ended.
 pub(super) fn finish(verb: &'static str, began: Instant, verdicts: Option<&[FinishVerdict]>) {
     metrics::histogram!("rowlock_finish_seconds", "verb" => verb).record(began.elapsed());

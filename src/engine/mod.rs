@@ -10,18 +10,27 @@
 //! 2. One entry that others hold, or that no column can hold, keeps no other entry of its batch
 //!    from being finished.
 //! 3. Jobs that were acquired for a caller who went away are given back.
+//! 4. No more calls wait than a bound says; one beyond is refused at once.
 
 mod acquire;
+mod alone;
+mod coalesce;
+mod complete;
+mod enqueue;
 mod finish;
+mod heartbeat;
 mod measure;
+mod parts;
 mod read;
 mod wakeups;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
+
+pub use coalesce::MOST_WAITING;
 
 pub use crate::db::{Error, PoolStatus, Recovery, listen::Mode};
 pub use crate::store::acquire::AcquireCall;
@@ -34,9 +43,13 @@ pub use crate::store::inspect::{
 pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};
 
+use alone::Alone;
+use coalesce::Coalescer;
+use finish::Finisher;
+
 use crate::config::QueueSettings;
 use crate::db::{Options, Pool, Pooled, listen, migrate};
-use crate::model::{CancelVerdict, Execution, HeartbeatVerdict, NewJob, RetryVerdict};
+use crate::model::{CancelVerdict, RetryVerdict};
 use crate::shutdown::Shutdown;
 use crate::store;
 
@@ -53,16 +66,37 @@ struct Inner {
     pool: Pool,
     settings: QueueSettings,
     wakeups: Wakeups,
+    alone: Alone,
+    finisher: Finisher,
+    enqueue: Coalescer<enqueue::Enqueue>,
+    acquire: Coalescer<acquire::Acquire>,
+    complete: Coalescer<complete::Complete>,
+    heartbeat: Coalescer<heartbeat::Heartbeat>,
 }
 
 impl Engine {
     /// An engine over a pool, with the wake-ups of a listener or [`Wakeups::polling`].
     #[must_use]
     pub fn new(pool: Pool, settings: &QueueSettings, wakeups: Wakeups) -> Self {
-        Engine { inner: Arc::new(Inner { pool, settings: settings.clone(), wakeups }) }
+        let alone = Alone::new(&pool);
+        let finisher = Finisher::new(pool.clone(), alone.clone(), settings.lease);
+        let acquire = acquire::Acquire { pool: pool.clone(), finisher: finisher.clone() };
+        let inner = Inner {
+            settings: settings.clone(),
+            wakeups,
+            alone,
+            finisher,
+            enqueue: Coalescer::new(enqueue::Enqueue(pool.clone())),
+            acquire: Coalescer::new(acquire),
+            complete: Coalescer::new(complete::Complete(pool.clone())),
+            heartbeat: Coalescer::new(heartbeat::Heartbeat(pool.clone())),
+            pool,
+        };
+        Engine { inner: Arc::new(inner) }
     }
 
-    /// An engine with a pool and a listener of its own, whose tasks end with `shutdown`.
+    /// An engine with a pool and a listener of its own, whose tasks end with `shutdown`. It polls
+    /// where a transaction pooler is all there is to listen through.
     ///
     /// # Errors
     ///
@@ -73,6 +107,10 @@ impl Engine {
         shutdown: &Shutdown,
     ) -> Result<Self, Error> {
         let pool = Pool::new(options)?;
+        if !options.can_listen() {
+            info!("polling: no wake-ups through a pooler, and no ROWLOCK_LISTEN_URL beside it");
+            return Ok(Engine::new(pool, settings, Wakeups::polling()));
+        }
         let stop = shutdown.token().clone();
         let (listener, events, listening) = listen::listener(options, stop.clone())?;
         let (wakeups, waking) = Wakeups::new(listener, events, pool.clone(), stop);
@@ -105,6 +143,18 @@ impl Engine {
         self.inner.pool.status()
     }
 
+    /// By verb, the calls that wait for a shared statement or are under way.
+    #[must_use]
+    pub fn calls_waiting(&self) -> Vec<(&'static str, usize)> {
+        let inner = &self.inner;
+        vec![
+            inner.enqueue.waiting(),
+            inner.acquire.waiting(),
+            inner.complete.waiting(),
+            inner.heartbeat.waiting(),
+        ]
+    }
+
     /// Whether wake-ups can be relied on at this moment.
     #[must_use]
     pub fn mode(&self) -> Mode {
@@ -131,46 +181,6 @@ impl Engine {
             Err(migrate::Error::Db(error)) => Err(error),
             Err(_) => Ok(false),
         }
-    }
-
-    /// Enqueues jobs, all of them or none; one answer a job, in input order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] when a job is not valid or belongs to another; nothing is stored then.
-    pub async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
-        let began = Instant::now();
-        let answer = self.enqueue_in_tries(&jobs).await;
-        measure::enqueue(began, answer.as_deref().ok());
-        answer
-    }
-
-    async fn enqueue_in_tries(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
-        let mut tries = 1;
-        loop {
-            let connection = self.connection().await?;
-            match store::enqueue::enqueue(&connection, jobs).await {
-                Err(Error::Conflict(_)) if tries < CONFLICT_TRIES => tries += 1,
-                answer => return answer,
-            }
-        }
-    }
-
-    /// Extends a worker's lease; one verdict an execution, in input order. For `seen_call` see
-    /// [`store::heartbeat::heartbeat`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] for a lease that is too short or too long.
-    pub async fn heartbeat(
-        &self,
-        worker: Uuid,
-        held: Vec<Execution>,
-        lease: std::time::Duration,
-        seen_call: Option<i64>,
-    ) -> Result<Vec<HeartbeatVerdict>, Error> {
-        let connection = self.connection().await?;
-        store::heartbeat::heartbeat(&connection, worker, &held, lease, seen_call).await
     }
 
     /// Cancels waiting jobs and asks running ones to stop; one verdict a job, in input order.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::warn;
 
 use crate::shutdown::Shutdown;
@@ -16,6 +16,9 @@ use crate::shutdown::Shutdown;
 const BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// Calls that share a statement.
+const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
 /// Samples are kept until they are put into buckets: at a scrape, else this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -23,7 +26,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub(super) fn recorder() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
+        let batches = Matcher::Full("rowlock_batch_calls".to_owned());
         let builder = PrometheusBuilder::new().set_buckets(BUCKETS).expect("there are buckets");
+        let builder = builder.set_buckets_for_metric(batches, BATCH_BUCKETS).expect("so are these");
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         if metrics::set_global_recorder(recorder).is_err() {
@@ -62,6 +67,15 @@ fn describe() {
         "Time of one acquire, waiting left out."
     );
     describe_histogram!("rowlock_finish_seconds", seconds, "Time of one finishing call, by verb.");
+    describe_histogram!("rowlock_batch_calls", "Calls that shared one statement, by verb.");
+    describe_gauge!(
+        "rowlock_calls_waiting",
+        "Calls that wait for a statement or are under way, by verb."
+    );
+    describe_counter!(
+        "rowlock_calls_overloaded_total",
+        "Calls refused because too many waited, by verb."
+    );
     describe_counter!("rowlock_jobs_enqueued_total", "Jobs created by this process.");
     describe_counter!("rowlock_jobs_acquired_total", "Executions begun by this process.");
     describe_counter!(
@@ -96,5 +110,8 @@ mod tests {
         assert!(text.contains("# TYPE rowlock_acquire_seconds histogram"), "{text}");
         assert!(text.contains("rowlock_acquire_seconds_bucket{le=\"0.005\"}"), "{text}");
         assert!(text.contains("# HELP rowlock_jobs_acquired_total"), "{text}");
+        metrics::histogram!("rowlock_batch_calls", "verb" => "enqueue").record(30.0);
+        let line = "rowlock_batch_calls_bucket{verb=\"enqueue\",le=\"50\"} 1";
+        assert!(recorder().render().contains(line), "{text}");
     }
 }

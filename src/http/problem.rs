@@ -50,6 +50,7 @@ pub(super) enum Kind {
     CrossSite,
     Internal,
     Unavailable,
+    Overloaded,
 }
 
 impl Kind {
@@ -68,6 +69,7 @@ impl Kind {
             Kind::CrossSite => (StatusCode::FORBIDDEN, "cross_site", "Asked by another site"),
             Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
+            Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much waits"),
         }
     }
 }
@@ -135,6 +137,9 @@ impl From<Error> for Problem {
             Error::PoolExhausted => {
                 Problem::unavailable("all connections to the database are in use", "pool")
             }
+            // Not logged: there would be thousands a second.
+            Error::Overloaded => Problem::new(Kind::Overloaded, error.to_string())
+                .hint("Nothing was begun; try again in a moment, and more slowly."),
             Error::Timeout(_) => {
                 Problem::unavailable("the database took longer than it may", &error.chain())
             }
@@ -188,6 +193,7 @@ mod tests {
             (Error::Conflict(inside()), 429, "RL429"),
             (Error::Unavailable(inside()), 503, "unavailable"),
             (Error::PoolExhausted, 503, "unavailable"),
+            (Error::Overloaded, 503, "overloaded"),
             (Error::Timeout(inside()), 503, "unavailable"),
             (Error::Other(inside()), 500, "internal"),
             (Error::Url("s3cret".to_owned()), 500, "internal"),
@@ -195,6 +201,14 @@ mod tests {
             let problem = Problem::from(error);
             assert_eq!((problem.status, problem.code), (status, code));
             assert!(!serde_json::to_string(&problem).unwrap().contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn what_may_be_tried_again_says_when() {
+        for error in [Error::Overloaded, Error::PoolExhausted, Error::Locked("".into())] {
+            let response = Problem::from(error).into_response();
+            assert_eq!(response.headers()[RETRY_AFTER], "1", "{response:?}");
         }
     }
 
@@ -211,6 +225,7 @@ mod tests {
             Kind::CrossSite,
             Kind::Internal,
             Kind::Unavailable,
+            Kind::Overloaded,
         ];
         let own = own.map(|kind| (kind.row().1, kind.row().0.as_u16()));
         let refused = Code::ALL.iter().map(|code| (code.sqlstate(), code.http_status()));

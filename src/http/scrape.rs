@@ -50,6 +50,9 @@ pub(super) fn set_gauges(engine: &Engine) {
     let pool = engine.pool_status();
     metrics::gauge!("rowlock_pool_connections").set(pool.connections);
     metrics::gauge!("rowlock_pool_idle_connections").set(pool.idle);
+    for (verb, calls) in engine.calls_waiting() {
+        metrics::gauge!("rowlock_calls_waiting", "verb" => verb).set(calls as f64);
+    }
     let up = if engine.mode() == Mode::Listen { 1.0 } else { 0.0 };
     metrics::gauge!("rowlock_listener_up").set(up);
 }

@@ -1,5 +1,6 @@
 //! Enqueue: jobs become parallel arrays, and their parents places in these or ids.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -8,7 +9,7 @@ use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::values::{Interval, Jsonb, refuse_data, unless_all_null};
-use crate::db::{Connection, Error, Row};
+use crate::db::{Connection, Error, Param, Row, typed};
 use crate::model::{Code, NewJob, OnParentFailure, Parent, SchemaName};
 
 /// The queue of a job that names none.
@@ -34,7 +35,10 @@ pub struct Enqueued {
 ///
 /// [`Error::Refused`] when a job is not valid, an id or key belongs to another job, or the call is
 /// too large; nothing is stored then.
-pub async fn enqueue(connection: &Connection, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
+pub async fn enqueue<J: Borrow<NewJob> + Sync>(
+    connection: &Connection,
+    jobs: &[J],
+) -> Result<Vec<Enqueued>, Error> {
     let arrays = Arrays::of(jobs)?;
     let sql = "SELECT job_id, created FROM enqueue_batch(\
                $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)";
@@ -58,16 +62,16 @@ pub async fn enqueue_on(
          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)",
         schema.quoted()
     );
-    let rows = client.query(&sql, &arrays.params()).await;
+    let rows = client.query_typed(&sql, &typed(&arrays.params())).await;
     answers(&rows.map_err(|error| refuse_data(error.into()))?, jobs)
 }
 
-fn answers(rows: &[Row], jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
-    let answer = |(row, job): (&Row, &NewJob)| {
+fn answers<J: Borrow<NewJob>>(rows: &[Row], jobs: &[J]) -> Result<Vec<Enqueued>, Error> {
+    let answer = |(row, job): (&Row, &J)| {
         Ok(Enqueued {
             job_id: row.try_get(0)?,
             created: row.try_get(1)?,
-            reference: job.reference.clone(),
+            reference: job.borrow().reference.clone(),
         })
     };
     rows.iter().zip(jobs).map(answer).collect()
@@ -99,13 +103,16 @@ struct Edges<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(jobs: &'a [NewJob]) -> Result<Self, Error> {
-        for (place, job) in (1..).zip(jobs) {
+    fn of<J: Borrow<NewJob>>(jobs: &'a [J]) -> Result<Self, Error> {
+        let jobs: Vec<&NewJob> = jobs.iter().map(Borrow::borrow).collect();
+        for (place, job) in (1..).zip(&jobs) {
             check_text("kind", place, Some(&job.kind))?;
             check_text("queue", place, job.queue.as_deref())?;
             check_text("unique_key", place, job.unique_key.as_deref())?;
         }
-        let all = |get: fn(&NewJob) -> Option<i32>| unless_all_null(jobs.iter().map(get).collect());
+        let all = |get: fn(&NewJob) -> Option<i32>| {
+            unless_all_null(jobs.iter().map(|job| get(job)).collect())
+        };
         Ok(Arrays {
             kinds: jobs.iter().map(|job| job.kind.as_str()).collect(),
             args: jobs.iter().map(|job| Jsonb(&job.args)).collect(),
@@ -119,11 +126,11 @@ impl<'a> Arrays<'a> {
             ),
             ids: unless_all_null(jobs.iter().map(|job| job.id).collect()),
             call_sizes: all(|job| job.call_size),
-            edges: Edges::of(jobs)?,
+            edges: Edges::of(&jobs)?,
         })
     }
 
-    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 14] {
+    fn params(&self) -> [&dyn Param; 14] {
         [
             &self.kinds,
             &self.args,
@@ -144,10 +151,10 @@ impl<'a> Arrays<'a> {
 }
 
 impl<'a> Edges<'a> {
-    fn of(jobs: &'a [NewJob]) -> Result<Self, Error> {
+    fn of(jobs: &[&'a NewJob]) -> Result<Self, Error> {
         let places = places(jobs)?;
         let mut edges = Edges::default();
-        for (child, job) in (1..).zip(jobs) {
+        for (child, job) in (1..).zip(jobs.iter().copied()) {
             let policy = job.on_parent_failure.unwrap_or(OnParentFailure::Cancel).as_str();
             for parent in &job.parents {
                 let (place, outside) = match parent {
@@ -171,7 +178,7 @@ impl<'a> Edges<'a> {
 }
 
 /// The place, from 1, of each job that has a name.
-fn places(jobs: &[NewJob]) -> Result<HashMap<&str, i32>, Error> {
+fn places<'a>(jobs: &[&'a NewJob]) -> Result<HashMap<&'a str, i32>, Error> {
     let mut places = HashMap::new();
     for (place, job) in (1..).zip(jobs) {
         let Some(name) = job.reference.as_deref() else { continue };

@@ -52,6 +52,26 @@ pub async fn complete(
     verdicts(&rows.map_err(refuse_data)?)
 }
 
+/// The same for entries of several workers.
+///
+/// # Errors
+///
+/// As [`complete`].
+pub async fn complete_batch(
+    connection: &Connection,
+    entries: &[(Uuid, &Completion)],
+) -> Result<Vec<FinishVerdict>, Error> {
+    let workers: Vec<Uuid> = entries.iter().map(|(worker, _)| *worker).collect();
+    let Executions { job_ids, attempts, tokens } =
+        Executions::of(entries.iter().map(|(_, (execution, _))| *execution));
+    let results = unless_all_null(
+        entries.iter().map(|(_, (_, result))| result.as_deref().map(Jsonb)).collect(),
+    );
+    let sql = "SELECT verdict FROM complete_batch($1, $2, $3, $4, $5)";
+    let rows = connection.query(sql, &[&workers, &job_ids, &attempts, &tokens, &results]).await;
+    verdicts(&rows.map_err(refuse_data)?)
+}
+
 /// Ends executions badly: their jobs run again, or are discarded.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::finish::Completion;
 use super::values::{Executions, Interval, Jsonb, refuse_data};
 use super::word;
-use crate::db::{Connection, Error, GenericClient};
+use crate::db::{Connection, Error, GenericClient, Params, typed};
 use crate::model::{Execution, FinishVerdict, SchemaName};
 
 /// Puts executions off by a length of time, counted by the database's clock.
@@ -47,6 +47,7 @@ pub async fn complete_on(
     let Execution { job_id, attempt, token } = execution;
     let result = result.as_deref().map(Jsonb);
     let sql = format!("SELECT {}.complete_or_raise($1, $2, $3, $4, $5)", schema.quoted());
-    let row = client.query_one(&sql, &[&worker, job_id, attempt, &token.expose(), &result]).await;
+    let params: Params<'_> = &[&worker, job_id, attempt, &token.expose(), &result];
+    let row = client.query_typed_one(&sql, &typed(params)).await;
     Ok(row.map_err(|error| refuse_data(error.into()))?.try_get(0)?)
 }

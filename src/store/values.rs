@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use serde_json::value::RawValue;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::db::Error;
+use crate::db::{Error, Typed};
 use crate::model::{Code, Execution, RawJson};
 
 type Fault = Box<dyn StdError + Sync + Send>;
@@ -33,6 +33,11 @@ impl ToSql for Jsonb<'_> {
     }
 
     to_sql_checked!();
+}
+
+impl Typed for Jsonb<'_> {
+    const TYPE: Type = Type::JSONB;
+    const ARRAY: Type = Type::JSONB_ARRAY;
 }
 
 /// A `jsonb` column, kept as text.
@@ -70,6 +75,11 @@ impl ToSql for Interval {
     }
 
     to_sql_checked!();
+}
+
+impl Typed for Interval {
+    const TYPE: Type = Type::INTERVAL;
+    const ARRAY: Type = Type::INTERVAL_ARRAY;
 }
 
 impl<'a> FromSql<'a> for Interval {

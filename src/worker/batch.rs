@@ -69,11 +69,12 @@ impl Batch {
 
     /// Leaves out what is lost: the answer is known.
     pub(super) fn retain_held(&mut self, ledger: &Ledger) {
+        let holds = ledger.holding();
         match self {
-            Batch::Complete(entries) => entries.retain(|(execution, _)| ledger.holds(execution)),
-            Batch::Fail(entries) => entries.retain(|entry| ledger.holds(&entry.execution)),
-            Batch::Snooze(entries) => entries.retain(|(execution, _)| ledger.holds(execution)),
-            Batch::Release(entries) => entries.retain(|execution| ledger.holds(execution)),
+            Batch::Complete(entries) => entries.retain(|(execution, _)| holds(execution)),
+            Batch::Fail(entries) => entries.retain(|entry| holds(&entry.execution)),
+            Batch::Snooze(entries) => entries.retain(|(execution, _)| holds(execution)),
+            Batch::Release(entries) => entries.retain(|execution| holds(execution)),
         }
     }
 

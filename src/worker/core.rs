@@ -24,8 +24,8 @@ pub(super) struct Settings {
     pub(super) drain: Duration,
     /// How long a handler may take to end after it was told to stop.
     pub(super) stop_grace: Duration,
-    /// Jobs fetched ahead of the free slots, for each queue.
-    pub(super) prefetch: usize,
+    /// Jobs fetched ahead of the free slots, for each queue; by their pace where `None`.
+    pub(super) prefetch: Option<usize>,
 }
 
 /// One incarnation of a worker.

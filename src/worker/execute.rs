@@ -9,7 +9,7 @@ use super::core::Core;
 use super::handler::Answer;
 use super::job::Job;
 use super::outcome::Ending;
-use super::place::Place;
+use super::room::Place;
 use super::stop::{StopReason, StopSignal};
 use crate::config::units::show_duration;
 use crate::model::AcquiredJob;
@@ -34,6 +34,8 @@ pub(super) async fn execute(
     let settled = job.settled();
     let mut running = std::pin::pin!(handler.run(job, place));
     let mut answer = tokio::select! {
+        // The handler first: one that is quick costs neither a timer nor a waiter.
+        biased;
         answer = &mut running => Some(answer),
         () = passed(timeout) => {
             signal.stop(StopReason::TimedOut);

@@ -1,13 +1,16 @@
 //! Telling the database how executions ended: in batches, and again while the lease lives.
 //!
-//! One task does it, so that under load everything that ended during one call travels in the next.
-//! An entry that holds others up is found by halving its batch and goes on alone.
+//! What ends while nothing is on its way goes at once; what ends meanwhile goes together when the
+//! answer is here, or as a second call when it is many. An entry that holds others up is found by
+//! halving its batch and goes on alone.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -22,37 +25,44 @@ use crate::telemetry::field;
 
 /// The most that travels in one call; larger batches are slower again.
 const MOST: usize = 500;
-/// How long an ended execution waits for others that run.
-const LINGER: Duration = Duration::from_millis(2);
+/// So many are worth a second call while one is under way.
+const MANY: usize = 200;
+/// Calls under way; more would only contend.
+const MOST_CALLS: usize = 2;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Works until every sender is gone and everything has been answered or is lost.
 pub(super) async fn run(core: Arc<Core>, mut finishes: mpsc::Receiver<Finish>) {
     let stragglers = TaskTracker::new();
-    let mut taken = Vec::new();
-    while finishes.recv_many(&mut taken, MOST).await != 0 {
-        gather(&core, &mut finishes, &mut taken).await;
-        for batch in Batch::sort(taken.drain(..)) {
-            settle(&core, batch, Some(&stragglers)).await;
-        }
-    }
-    stragglers.close();
-    stragglers.wait().await;
-}
-
-/// Waits a moment for company, unless nothing else runs that could end.
-async fn gather(core: &Core, finishes: &mut mpsc::Receiver<Finish>, taken: &mut Vec<Finish>) {
-    // Tasks that are ready to end get to hand their finish over.
-    tokio::task::yield_now().await;
-    let more = async {
-        while taken.len() < MOST && taken.len() < core.ledger.len() {
-            if finishes.recv_many(taken, MOST - taken.len()).await == 0 {
-                return;
+    let mut calls = FuturesUnordered::new();
+    let mut taken = Vec::with_capacity(MOST);
+    let mut open = true;
+    loop {
+        let least = if calls.is_empty() { 1 } else { MANY };
+        if least <= taken.len() && calls.len() < MOST_CALLS {
+            for batch in Batch::sort(taken.drain(..)) {
+                calls.push(settle(&core, batch, Some(&stragglers)));
             }
         }
-    };
-    // Whatever has come by then is kept: `recv_many` takes nothing when it is dropped.
-    let _ = tokio::time::timeout(LINGER, more).await;
+        let room = MOST - taken.len();
+        tokio::select! {
+            count = finishes.recv_many(&mut taken, room), if open && 0 < room => {
+                open = 0 < count;
+                if calls.is_empty() {
+                    // What is ready to end gets to hand its finish over.
+                    tokio::task::yield_now().await;
+                    while taken.len() < MOST && let Ok(finish) = finishes.try_recv() {
+                        taken.push(finish);
+                    }
+                }
+            }
+            Some(()) = calls.next() => {}
+            else => break,
+        }
+    }
+    drop(calls);
+    stragglers.close();
+    stragglers.wait().await;
 }
 
 /// Sees a batch through. What is locked goes on among the stragglers, if there may be some.
@@ -102,7 +112,7 @@ async fn say(core: &Core, batch: &Batch) -> Result<Vec<FinishVerdict>, Error> {
 
 /// Strikes off what was answered; gives what is still to be said.
 fn heard(core: &Core, batch: &Batch, verdicts: &[FinishVerdict]) -> Vec<Batch> {
-    let mut again = Vec::new();
+    let (mut again, mut done) = (Vec::new(), Vec::with_capacity(batch.len()));
     for (execution, verdict) in batch.executions().into_iter().zip(verdicts) {
         let id = execution.job_id;
         match verdict {
@@ -115,8 +125,9 @@ fn heard(core: &Core, batch: &Batch, verdicts: &[FinishVerdict]) -> Vec<Batch> {
             }
             _ => debug!({ field::JOB_ID } = %id, verdict = verdict.as_str(), "finished"),
         }
-        core.ledger.finished(&execution);
+        done.push(execution);
     }
+    core.ledger.finished(&done);
     again
 }
 
@@ -126,7 +137,7 @@ fn refused(core: &Core, batch: &Batch, error: &Error) -> Vec<Batch> {
         if matches!(batch, Batch::Fail(_)) {
             // Off the list, the next heartbeat gives it back.
             warn!({ field::JOB_ID } = %execution.job_id, "fail was refused: {}", error.chain());
-            core.ledger.finished(&execution);
+            core.ledger.finished(&[execution]);
             return None;
         }
         Some(Batch::failed(execution, format!("the outcome was refused: {}", error.chain())))

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 
 use super::job::Job;
 use super::outcome::Outcome;
-use super::place::Place;
+use super::room::Place;
 
 pub(super) type Answer = Result<Outcome, String>;
 type Future = Pin<Box<dyn std::future::Future<Output = Answer> + Send>>;

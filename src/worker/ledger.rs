@@ -73,14 +73,18 @@ impl Ledger {
         })
     }
 
-    /// Whether the execution is still this worker's, as far as is known here.
-    pub(super) fn holds(&self, execution: &Execution) -> bool {
-        self.lock().held.contains_key(&key(execution))
+    /// Whether an execution is still this worker's, as far as is known here. Holds the lock.
+    pub(super) fn holding(&self) -> impl Fn(&Execution) -> bool {
+        let state = self.lock();
+        move |execution| state.held.contains_key(&key(execution))
     }
 
-    /// The finish was answered.
-    pub(super) fn finished(&self, execution: &Execution) {
-        self.lock().held.remove(&key(execution));
+    /// These finishes were answered.
+    pub(super) fn finished(&self, executions: &[Execution]) {
+        let mut state = self.lock();
+        for execution in executions {
+            state.held.remove(&key(execution));
+        }
     }
 
     /// Asks one handler to stop; a lost execution leaves the list. Says whether that was news.
@@ -209,8 +213,8 @@ mod tests {
         assert_eq!(ledger.len(), 1);
         // A heartbeat that crossed the finish says lost; the finish's own answer decides.
         assert!(!ledger.stop(&execution(1), StopReason::Lost));
-        assert!(ledger.holds(&execution(1)));
-        ledger.finished(&execution(1));
+        assert!(ledger.holding()(&execution(1)));
+        ledger.finished(&[execution(1)]);
         assert_eq!(ledger.len(), 0);
         assert!(!ledger.finishing(&execution(1)));
     }

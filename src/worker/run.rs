@@ -16,6 +16,7 @@ use super::finisher;
 use super::lane::Lane;
 use super::outcome::Finish;
 use super::pause::Pause;
+use super::room::Ahead;
 use super::stop::StopReason;
 use super::{Error, MOST_HELD, Worker, heart};
 use crate::config;
@@ -26,6 +27,9 @@ use crate::telemetry::field;
 
 /// Ended executions that wait to be told; behind them, handlers keep their slots.
 const FINISH_CAPACITY: usize = 1024;
+
+/// Jobs fetched ahead for one queue at their own pace: some acquires' worth.
+const MOST_AHEAD: usize = 2_000;
 
 impl Worker {
     /// Runs until `shutdown` stops, then drains: nothing is acquired any more, what was not
@@ -55,6 +59,7 @@ impl Worker {
         keepers.spawn(heart::watch_lease(core.clone()));
         let mut acquiring = JoinSet::new();
         for lane in lanes.into_values() {
+            acquiring.spawn(lane.clone().give_back_late());
             let queue = [lane.queue().to_owned()];
             let sleeper = core.engine.wakeups().sleeper(&queue, core.kinds.as_deref());
             acquiring.spawn(lane.run(sleeper));
@@ -77,7 +82,7 @@ impl Worker {
             return Err(Error::NoHandler);
         }
         let slots: usize = self.queues.values().fold(0, |sum, slots| sum.saturating_add(*slots));
-        let ahead = self.settings.prefetch.saturating_mul(self.queues.len());
+        let ahead = self.settings.prefetch.unwrap_or(0).saturating_mul(self.queues.len());
         let held = slots.saturating_add(ahead);
         if MOST_HELD < held {
             return Err(Error::TooManySlots(held));
@@ -116,9 +121,13 @@ impl Worker {
         finishes: mpsc::Sender<Finish>,
         jobs: &TaskTracker,
     ) -> HashMap<String, Arc<Lane>> {
+        let slots: usize = self.queues.values().sum();
+        let share = (MOST_HELD - slots) / self.queues.len();
+        let ahead =
+            self.settings.prefetch.map_or(Ahead::Paced(share.min(MOST_AHEAD)), Ahead::Fixed);
         let lane = |(queue, slots): (&String, &usize)| {
-            let lane =
-                Lane::new(core.clone(), queue.clone(), *slots, finishes.clone(), jobs.clone());
+            let (finishes, jobs) = (finishes.clone(), jobs.clone());
+            let lane = Lane::new(core.clone(), queue.clone(), *slots, ahead, finishes, jobs);
             (queue.clone(), Arc::new(lane))
         };
         self.queues.iter().map(lane).collect()
@@ -132,9 +141,9 @@ async fn register(core: &Core, lanes: &HashMap<String, Arc<Lane>>) -> Result<(),
     loop {
         let error = match core.acquire(lanes.keys().cloned().collect(), 1).await {
             Ok(jobs) => {
-                for (job, signal) in jobs {
-                    let lane = lanes.get(&job.queue).expect("only these queues were asked for");
-                    lane.start(job, signal);
+                for job in jobs {
+                    let lane = lanes.get(&job.0.queue).expect("only these queues were asked for");
+                    lane.start(job);
                 }
                 return Ok(());
             }

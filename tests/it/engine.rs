@@ -1,5 +1,7 @@
 //! Every verb of the engine against the real schema.
 
+mod coalescing;
+
 use std::time::Duration;
 
 use rowlock::config::Settings;

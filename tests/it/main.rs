@@ -11,6 +11,7 @@ mod http;
 mod maintenance;
 mod migrate;
 mod pipeline;
+mod pooler;
 mod psql;
 mod roles;
 mod service;

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rowlock::config::{LogSettings, defaults, units};
+use rowlock::config::{DatabaseUrl, LogSettings, defaults, units};
 use rowlock::shutdown::Shutdown;
 use rowlock::telemetry;
 use rowlock::worker::{Job, Worker};
@@ -58,6 +58,9 @@ pub(super) struct Args {
     #[arg(long, env = "ROWLOCK_DRAIN", default_value = defaults::DRAIN)]
     #[arg(value_parser = units::duration)]
     drain: Duration,
+    /// A direct connection for LISTEN, where the database URL leads through a transaction pooler
+    #[arg(long, env = "ROWLOCK_LISTEN_URL", hide_env_values = true, value_name = "URL")]
+    listen_url: Option<DatabaseUrl>,
     /// How long a command may take to end after SIGTERM before it gets SIGKILL
     #[arg(long, default_value = "3s", value_parser = units::duration)]
     kill_after: Duration,
@@ -75,7 +78,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(&args.log)?;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    let options = args.database.options().await?;
+    let mut options = args.database.options().await?;
+    options.settings.listen_url = args.listen_url;
     let program = Program::new(args.command, args.shell, args.kill_after);
     let mut worker = Worker::with_options(options)
         .lease(args.lease)

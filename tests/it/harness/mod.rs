@@ -2,11 +2,13 @@
 
 mod db;
 mod http;
+mod pgbouncer;
 mod service;
 pub(crate) mod sql;
 mod wait;
 
 pub(crate) use db::{Db, cluster_url};
 pub(crate) use http::{Answer, Api};
+pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use service::{Service, rowlock};
 pub(crate) use wait::{blocked_on_lock, wait_until};

@@ -123,6 +123,9 @@ async fn metrics_count_what_was_done() {
         "rowlock_jobs{queue=\"etl/a\",state=\"ready\",priority=\"5\"} 1",
         "rowlock_jobs{queue=\"etl/a\",state=\"running\",priority=\"5\"} 1",
         "rowlock_database_up 1",
+        "rowlock_batch_calls_bucket{verb=\"enqueue\",le=\"1\"} 3",
+        "rowlock_batch_calls_count{verb=\"complete\"} 1",
+        "rowlock_calls_waiting{verb=\"acquire\"} 0",
     ] {
         assert!(
             answer.body.lines().any(|found| found == line),

@@ -114,6 +114,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("service", "select rowlock.cancel('{}')"),
     ("service", "select rowlock.retry('{}')"),
     ("service", "select rowlock.pause_queue('a')"),
+    ("service", "select rowlock.set_retention('a', '1 day')"),
     ("service", "select rowlock.resume_queue('a')"),
     ("service", "select rowlock.maintain()"),
     ("service", "select rowlock.try_floors(null, null, null, 10)"),

@@ -20,13 +20,13 @@ use crate::harness::wait_until;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A durable cluster of the test's own: a killed backend takes all of them down.
-struct Victim {
+pub(crate) struct Victim {
     folder: PathBuf,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
 }
 
 impl Victim {
-    async fn new() -> Victim {
+    pub(crate) async fn new() -> Victim {
         let folder = embedded::fresh_data_dir(Profile::Throwaway);
         let cluster = embedded::start(&Options::durable(&folder)).await.expect("starts");
         let victim = Victim { folder, cluster };
@@ -36,7 +36,7 @@ impl Victim {
         victim
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
+    pub(crate) async fn connect(&self) -> Result<Client, Error> {
         let url = self.cluster.url(embedded::DATABASE);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
         tokio::spawn(connection);
@@ -45,13 +45,13 @@ impl Victim {
     }
 
     /// Once recovery is through.
-    async fn connect_again(&self) -> Client {
+    pub(crate) async fn connect_again(&self) -> Client {
         wait_until("it accepts connections", DEADLINE, || async { self.connect().await.is_ok() })
             .await;
         self.connect().await.expect("connects")
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.cluster.destroy().await.expect("is deleted");
         let _ = fs::remove_dir_all(&self.folder);
     }

@@ -90,7 +90,67 @@ async fn retention_is_set_per_queue() {
     run(&client, &age("8 days")).await;
     assert_eq!(value::<String>(&client, PRUNE).await, "3 false");
     assert_eq!(kinds(&client).await, ["long"]);
-    refused(&client, "23514", "update queues set retention = '59 s'").await;
+    for setting in ["retention", "discarded_retention"] {
+        for bad in ["59 s", "367 days"] {
+            refused(&client, "23514", &format!("update queues set {setting} = '{bad}'")).await;
+        }
+    }
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn retention_is_a_minute_to_a_year() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    for given in ["null, '59 s'", "'59 s'", "'367 days', '1 day'", "'-1 day'"] {
+        let error = refused(&client, "RL422", &format!("select set_retention('q', {given})")).await;
+        assert!(error.message().contains("retention is not valid"), "{error:?}");
+    }
+    refused(&client, "RL422", "select set_retention('', '1 day')").await;
+    assert_eq!(value::<i64>(&client, "select count(*) from queues").await, 0);
+    run(&client, "select set_retention('q', '1 minute', '366 days')").await;
+    let set = "select concat_ws(' ', retention, discarded_retention) from queues";
+    assert_eq!(value::<String>(&client, set).await, "00:01:00 366 days");
+    run(&client, "select set_retention('q', null)").await;
+    assert_eq!(value::<String>(&client, set).await, "");
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_run_deletes_its_rows_and_says_whether_there_are_more() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    run(&client, "select enqueue('k') from generate_series(1, 25)").await;
+    complete(&client, &acquire(&client, Uuid::new_v4(), 25).await).await;
+    run(&client, &age("2 days")).await;
+    let prune = "select done || ' ' || more from prune(10)";
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        said.push(value::<String>(&client, prune).await);
+    }
+    assert_eq!(said, ["10 true", "10 true", "5 false", "0 false"]);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn the_front_takes_what_has_just_become_old_while_the_rounds_rest() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    run(&client, "select set_retention('default', '1 minute')").await;
+    run(&client, "select enqueue('k') from generate_series(1, 2)").await;
+    complete(&client, &acquire(&client, Uuid::new_v4(), 2).await).await;
+    run(&client, &age("2 minutes")).await;
+    // As after a round that read very many jobs for nothing, three minutes ago.
+    let rest = "update duties set rests_until = 'infinity',
+        front = id_at(clock_timestamp() - interval '3 minutes') where duty = 'prune'";
+    run(&client, rest).await;
+    assert_eq!(value::<String>(&client, PRUNE).await, "2 false");
+    enqueue(&client, "'k', id => id_at(clock_timestamp() - interval '2 minutes')").await;
+    complete(&client, &acquire(&client, Uuid::new_v4(), 1).await).await;
+    run(&client, "update jobs set finished_at = finished_at - interval '2 minutes'").await;
+    assert_eq!(value::<String>(&client, PRUNE).await, "0 false", "it ended behind the front");
+    run(&client, "update duties set rests_until = clock_timestamp() where duty = 'prune'").await;
+    assert_eq!(value::<String>(&client, PRUNE).await, "1 false", "a round finds it");
     db.finish().await;
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod ends;
 mod outcomes;
+mod pace;
 mod stops;
 mod wakes;
 

@@ -1,0 +1,95 @@
+//! A batch in parts: halved where somebody holds one of its entries, until that one is alone.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{CONFLICT_TRIES, Error, Recovery};
+
+/// What of a batch is still to be done, in the order of trying.
+pub(super) struct Parts {
+    waiting: VecDeque<Range<usize>>,
+    end: Instant,
+    conflicts: u32,
+}
+
+impl Parts {
+    pub(super) fn new(entries: usize, patience: Duration) -> Self {
+        let whole = (0 < entries).then_some(0..entries);
+        Parts { waiting: whole.into_iter().collect(), end: Instant::now() + patience, conflicts: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Range<usize>> {
+        self.waiting.pop_front()
+    }
+
+    /// Takes back a part that failed, if another try may go better.
+    pub(super) async fn again(
+        &mut self,
+        part: Range<usize>,
+        error: Error,
+        is_unstorable: fn(&Error) -> bool,
+    ) -> Result<(), Error> {
+        let divisible = matches!(error, Error::Locked(_)) || is_unstorable(&error);
+        if divisible && 1 < part.len() {
+            let middle = part.start + part.len() / 2;
+            self.waiting.push_front(middle..part.end);
+            self.waiting.push_front(part.start..middle);
+            return Ok(());
+        }
+        match error {
+            // To the end of the row: the neighbours go first.
+            Error::Locked(_) if Instant::now() < self.end => self.waiting.push_back(part),
+            Error::Conflict(_) if self.conflicts < CONFLICT_TRIES => {
+                self.conflicts += 1;
+                self.waiting.push_back(part);
+            }
+            error => return Err(error),
+        }
+        if let Recovery::Retry(pause) = error.recovery() {
+            sleep(pause).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked() -> Error {
+        Error::Locked("".into())
+    }
+
+    #[tokio::test]
+    async fn a_locked_batch_is_halved_until_the_locked_one_is_alone() {
+        let held = 5;
+        let mut parts = Parts::new(8, Duration::from_secs(60));
+        let mut done = Vec::new();
+        let mut tries = 0;
+        while let Some(part) = parts.next() {
+            if part == (held..held + 1) && done.len() == 7 {
+                break;
+            }
+            tries += 1;
+            if part.contains(&held) {
+                parts.again(part, locked(), |_| false).await.unwrap();
+            } else {
+                done.extend(part);
+            }
+        }
+        done.sort_unstable();
+        assert_eq!(done, [0, 1, 2, 3, 4, 6, 7]);
+        assert!(tries <= 8, "{tries}");
+    }
+
+    #[tokio::test]
+    async fn patience_ends_with_the_lease() {
+        let mut parts = Parts::new(1, Duration::ZERO);
+        let part = parts.next().unwrap();
+        let error = parts.again(part, locked(), |_| false).await.unwrap_err();
+        assert!(matches!(error, Error::Locked(_)));
+    }
+}
