@@ -110,8 +110,6 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
-declare
-    lasting record;
 begin
     perform need_read_committed('raise_floors');
     standing := '{}';
@@ -201,13 +199,12 @@ comment on function drop_floors is
 create or replace function tidy_floors(max_rows int) returns void
 language plpgsql volatile
 set search_path from current
-set enable_seqscan = on
 set enable_hashjoin = on
 as $$
 begin
     delete from lane_floors f
-    where f.id = any(array(
-        select x.id
+    using (
+        select x.queue, x.id
         from (
             select y.id, y.queue, max(y.id) over (partition by y.queue) as newest
             from lane_floors y
@@ -215,7 +212,8 @@ begin
         where x.id < x.newest
             or x.queue not in (select u.queue from workers w, unnest(w.queues) u(queue))
         limit tidy_floors.max_rows
-    ));
+    ) old
+    where f.queue = old.queue and f.id = old.id;
 end $$;
 comment on function tidy_floors is
     'Deletes floors that no longer count, and those of queues for which there are no workers.';

@@ -68,7 +68,6 @@ begin
             heartbeat.worker, heartbeat.job_ids, heartbeat.attempts, heartbeat.seen_call
         );
     end if;
-    perform tidy_grants(heartbeat.worker);
     return query
         select h.job_id, h.verdict
         from held(
@@ -100,6 +99,7 @@ begin
     ) u;
     if open is not null then
         perform take_back(open, open_attempts, 'released', 0, null, true);
+        perform tidy_grants(reconcile.worker);
     end if;
 end $$;
 comment on function reconcile is

@@ -40,6 +40,7 @@ return case name
     when 'longest_retention' then interval '366 days'
     when 'worker_retention' then interval '1 day'
     when 'timeout_grace' then interval '5 seconds'
+    when 'recent' then interval '10 seconds'
     when 'shortest_lease' then interval '1 second'
     when 'longest_lease' then interval '24 hours'
     when 'longest_timeout' then interval '365 days'

@@ -13,7 +13,9 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
+    kids uuid[];
     parents uuid[];
+    policies text[];
     held uuid[];
     able uuid[];
     linked uuid[];
@@ -21,12 +23,11 @@ declare
     doomed uuid[];
     causes uuid[];
 begin
-    select array_agg(x.parent order by x.parent) into parents
-    from (
-        select distinct l.parent
-        from links l
-        where l.child = any(link_children.children)
-    ) x;
+    -- Read by themselves: joined to parents, or in their order, links whose statistics say
+    -- "empty" would be walked from end to end by their other index, dead rows and all.
+    select array_agg(l.child), array_agg(l.parent) into kids, parents
+    from links l
+    where l.child = any(link_children.children);
     held := array(
         select j.id
         from jobs j
@@ -45,8 +46,7 @@ begin
             select y.child, y.parent, bool_or(y.is_held) over (partition by y.parent) as is_held
             from (
                 select l.child, l.parent, false as is_held
-                from links l
-                where l.child = any(link_children.children)
+                from unnest(kids, parents) l(child, parent)
                 union all
                 select null, h.id, true
                 from unnest(held) h(id)
@@ -68,15 +68,18 @@ begin
     if linked = '{}' then
         return 0;
     end if;
+    -- Again, now that the children are held.
+    select array_agg(l.child), array_agg(l.parent), array_agg(l.policy)
+    into kids, parents, policies
+    from links l
+    where l.child = any(linked);
     update jobs j set has_dependents = true
-    where j.id in (select l.parent from links l where l.child = any(linked))
-        and j.state <> 'completed'
-        and not j.has_dependents;
+    where j.id = any(parents) and j.state <> 'completed' and not j.has_dependents;
     insert into dependencies (parent, child, policy)
     select l.parent, l.child, l.policy
-    from links l
+    from unnest(kids, parents, policies) l(child, parent, policy)
     join jobs j on j.id = l.parent
-    where l.child = any(linked) and j.state <> 'completed'
+    where j.state <> 'completed'
     on conflict on constraint dependencies_pkey do nothing;
     delete from links l where l.child = any(linked);
     perform recount(linked);
@@ -133,7 +136,8 @@ begin
 end $$;
 comment on function link_at_commit is 'Attaches the links of the committing transaction.';
 
-create or replace function link(max_rows int) returns table (done bigint, more boolean)
+create or replace function link(max_rows int, recent boolean default false)
+returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -146,6 +150,7 @@ set lock_timeout = '50ms'
 as $$
 declare
     here uuid;
+    last uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
     seen uuid[];
     free uuid[];
     risky uuid[];
@@ -153,19 +158,34 @@ declare
 begin
     perform need_read_committed('link');
     -- In rounds, so that children who cannot be attached yet do not stand before the others.
-    select d.position into here
-    from duties d
-    where d.duty = 'link'
-    for update;
+    if link.recent then
+        here := id_at(clock_timestamp() - default_of('recent'));
+        last := id_at(clock_timestamp() + interval '1 day');
+    else
+        select d.position into here
+        from duties d
+        where d.duty = 'link'
+        for update;
+    end if;
     seen := array(
         select distinct l.child
         from links l
         where l.child > coalesce(here, '00000000-0000-0000-0000-000000000000')
+            and l.child <= last
         order by l.child limit link.max_rows
     );
     more := cardinality(seen) = link.max_rows;
-    update duties d set position = case when link.more then seen[link.max_rows] end
-    where d.duty = 'link' and (link.more or d.position is not null);
+    if link.recent then
+        more := false;
+    else
+        update duties d set position = case when link.more then seen[link.max_rows] end
+        where d.duty = 'link' and (link.more or d.position is not null);
+    end if;
+    done := 0;
+    if seen = '{}' then
+        return next;
+        return;
+    end if;
     free := array(
         select j.id
         from jobs j

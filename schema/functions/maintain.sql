@@ -1,6 +1,9 @@
 -- Maintenance. Each duty is idempotent, bounded, and takes every job
 -- row SKIP LOCKED. A server runs each in a transaction of its own under
 -- its lock; maintain() does them all in one, for where no server runs.
+-- A recent round looks only at what can have become due since a moment ago. It
+-- finds nearly all, and does not walk over what lies dead under an old snapshot; a
+-- full one, now and then, finds the rest: what was committed late, ids not UUIDv7.
 
 create or replace function duty_key(duty text) returns bigint
 language plpgsql stable
@@ -11,7 +14,8 @@ begin
 end $$;
 comment on function duty_key is 'The advisory lock of a maintenance duty.';
 
-create or replace function promote(max_rows int) returns table (done bigint, more boolean)
+create or replace function promote(max_rows int, recent boolean default false)
+returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -24,12 +28,18 @@ as $$
 declare
     due uuid[];
     free uuid[];
+    -- In variables: an index knows no bound that is a volatile function.
+    clock timestamptz := clock_timestamp();
+    since timestamptz := case
+        when promote.recent then clock - default_of('recent')
+        else '-infinity'
+    end;
 begin
     perform need_read_committed('promote');
     due := array(
         select s.job_id
         from scheduled s
-        where s.run_at <= clock_timestamp()
+        where s.run_at between since and clock
         order by s.run_at limit promote.max_rows for update skip locked
     );
     free := array(
@@ -46,16 +56,16 @@ begin
 end $$;
 comment on function promote is 'The duty that makes due jobs ready.';
 
-create or replace function run_duty(duty text, max_rows int)
+create or replace function run_duty(duty text, max_rows int, recent boolean)
 returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 as $$
 begin
     case run_duty.duty
-        when 'link' then return query select * from link(run_duty.max_rows);
-        when 'promote' then return query select * from promote(run_duty.max_rows);
-        when 'rescue' then return query select * from rescue(run_duty.max_rows);
+        when 'link' then return query select * from link(run_duty.max_rows, run_duty.recent);
+        when 'promote' then return query select * from promote(run_duty.max_rows, run_duty.recent);
+        when 'rescue' then return query select * from rescue(run_duty.max_rows, run_duty.recent);
         when 'prune' then return query select * from prune(run_duty.max_rows);
         when 'floors' then return query select * from floors(run_duty.max_rows);
         else
@@ -67,7 +77,7 @@ begin
 end $$;
 comment on function run_duty is 'Runs one duty once, at most max_rows rows of it.';
 
-create or replace function try_duty(duty text, max_rows int)
+create or replace function try_duty(duty text, max_rows int, recent boolean default false)
 returns table (done bigint, more boolean, ran boolean)
 language plpgsql volatile security definer
 set search_path from current
@@ -75,12 +85,15 @@ as $$
 begin
     if pg_try_advisory_xact_lock(duty_key(try_duty.duty)) then
         return query
-            select r.done, r.more, true from run_duty(try_duty.duty, try_duty.max_rows) r;
+            select r.done, r.more, true
+            from run_duty(try_duty.duty, try_duty.max_rows, try_duty.recent) r;
     else
         return query select 0::bigint, false, false;
     end if;
 end $$;
-comment on function try_duty is 'Runs one duty once unless another server is at it.';
+comment on function try_duty is
+    'Runs one duty once unless another server is at it; a recent '
+    'round is cheap under an old snapshot, and may leave something over.';
 
 create or replace function maintain(max_rows int default 1000)
 returns table (duty text, done bigint, more boolean)
@@ -111,7 +124,7 @@ begin
             return query select name, 0::bigint, true;
             continue;
         end;
-        return query select name, r.done, r.more from run_duty(name, maintain.max_rows) r;
+        return query select name, r.done, r.more from run_duty(name, maintain.max_rows, false) r;
     end loop;
 end $$;
 comment on function maintain is

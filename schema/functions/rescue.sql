@@ -2,7 +2,8 @@
 -- whose worker is gone, and executions past their time-out.
 -- Lock order: worker (skip locked) -> executions (skip locked) -> job rows (skip locked).
 
-create or replace function rescue(max_rows int) returns table (done bigint, more boolean)
+create or replace function rescue(max_rows int, recent boolean default false)
+returns table (done bigint, more boolean)
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -18,10 +19,24 @@ declare
     deadline timestamptz := clock_timestamp() + interval '1 second';
 begin
     perform need_read_committed('rescue');
-    done := close_overdue(rescue.max_rows);
+    done := close_overdue(
+        rescue.max_rows,
+        case
+            when rescue.recent then clock_timestamp() - default_of('recent')
+            else '-infinity'
+        end
+    );
     for lost in
         select g.worker, w.id
-        from workers_with_grants() g(worker)
+        from (
+            select x.worker
+            from workers_with_grants() x(worker)
+            where not rescue.recent
+            union all
+            select y.id
+            from workers y
+            where rescue.recent and y.status = 'live' and y.lease_ends_at < clock_timestamp()
+        ) g
         left join workers w on w.id = g.worker
         where w.id is null or w.lease_ends_at < clock_timestamp()
         order by g.worker
@@ -60,11 +75,13 @@ end;
 comment on function workers_with_grants is
     'Who holds grants: a probe a worker, however many grants each has.';
 
-create or replace function close_overdue(max_rows int) returns bigint
+create or replace function close_overdue(max_rows int, since timestamptz) returns bigint
 language plpgsql volatile
 set search_path from current
 as $$
 declare
+    -- In a variable: an index knows no bound that is a volatile function.
+    past timestamptz := clock_timestamp() - default_of('timeout_grace');
     overdue record;
     ids uuid[];
     attempts int[];
@@ -74,7 +91,7 @@ begin
     from (
         select g.worker, g.id
         from grants g
-        where g.expires_at < clock_timestamp() - default_of('timeout_grace')
+        where g.expires_at >= close_overdue.since and g.expires_at < past
         order by g.expires_at limit close_overdue.max_rows for update skip locked
     ) x;
     if overdue.ids is null then

@@ -36,8 +36,12 @@ const DUE_MARGIN: Duration = Duration::from_millis(2);
 /// Between two runs of the floors duty while jobs move: the dead rows of so long are walked over.
 const FLOORS_PAUSE: Duration = Duration::from_millis(100);
 
-/// The floors duty rests so many times as long as it ran: its work grows with the queues.
-const FLOORS_REST: u32 = 20;
+/// Between two rounds in which link, promote and rescue look at all that there is.
+const FULL_ROUND: Duration = Duration::from_secs(5);
+
+/// What may grow (floors with the queues, full rounds with dead rows under an old snapshot) rests so
+/// many times as long as it ran.
+const REST: u32 = 20;
 
 /// A job that is due and held by others stays due.
 const LEAST_DUE: Duration = Duration::from_millis(10);
@@ -52,6 +56,7 @@ pub fn start(pool: &Pool, interval: Duration, shutdown: &Shutdown) {
             pool: pool.clone(),
             pace: Pace::new(interval),
             notes: FloorNotes::default(),
+            full_due: Instant::now(),
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(turn.run());
@@ -65,6 +70,8 @@ struct Loop {
     pace: Pace,
     /// Of the floors duty alone.
     notes: FloorNotes,
+    /// When to look at everything again; until then, at what is recent.
+    full_due: Instant,
     shutdown: Shutdown,
 }
 
@@ -122,7 +129,16 @@ impl Loop {
         };
         match self.duty {
             Duty::Floors => maintain::try_floors(&connection, &mut self.notes, MAX_ROWS).await,
-            duty => maintain::try_duty(&connection, duty, MAX_ROWS).await,
+            Duty::Prune => maintain::try_duty(&connection, Duty::Prune, MAX_ROWS, false).await,
+            Duty::Link | Duty::Promote | Duty::Rescue => {
+                let began = Instant::now();
+                let recent = began < self.full_due;
+                let run = maintain::try_duty(&connection, self.duty, MAX_ROWS, recent).await?;
+                if !recent && run.ran && !run.more {
+                    self.full_due = Instant::now() + FULL_ROUND.max(began.elapsed() * REST);
+                }
+                Ok(run)
+            }
         }
     }
 
@@ -130,7 +146,7 @@ impl Loop {
     fn floors_pause(&self, run: DutyRun, took: Duration, usual: Duration) -> Duration {
         let busy = run.done > 0 || self.notes.name_someone();
         let pause = if busy { usual.min(FLOORS_PAUSE) } else { usual };
-        pause.max(took * FLOORS_REST)
+        pause.max(took * REST)
     }
 
     async fn rest(&self, pause: Duration) {

@@ -33,7 +33,8 @@ pub struct DutyRun {
     pub ran: bool,
 }
 
-/// Runs a duty once, unless another server is at it.
+/// Runs a duty once, unless another server is at it. A `recent` round looks only at what may have
+/// become due in the last seconds, and never says `more` of the rest.
 ///
 /// # Errors
 ///
@@ -42,9 +43,10 @@ pub async fn try_duty(
     connection: &Connection,
     duty: Duty,
     max_rows: i32,
+    recent: bool,
 ) -> Result<DutyRun, Error> {
-    let sql = "SELECT done, more, ran FROM try_duty($1, $2)";
-    let row = connection.query_one(sql, &[&duty.as_str(), &max_rows]).await?;
+    let sql = "SELECT done, more, ran FROM try_duty($1, $2, $3)";
+    let row = connection.query_one(sql, &[&duty.as_str(), &max_rows, &recent]).await?;
     let done: i64 = row.try_get(0)?;
     Ok(DutyRun {
         done: u64::try_from(done).unwrap_or(0),
@@ -95,13 +97,15 @@ pub async fn try_floors(
     Ok(DutyRun { done: u64::try_from(done).unwrap_or(0), more: false, ran: row.try_get(4)? })
 }
 
-/// How long until the next scheduled job is due, by the database's clock; zero if one is overdue.
+/// How long until the next scheduled job is due, by the database's clock; zero if one has been for
+/// less than a few seconds. What is overdue for longer is held by others, or comes in a full round.
 ///
 /// # Errors
 ///
 /// By class; see [`Error`].
 pub async fn next_due(connection: &Connection) -> Result<Option<Duration>, Error> {
-    let sql = "SELECT min(run_at) - clock_timestamp() FROM scheduled";
+    let sql = "SELECT min(run_at) - clock_timestamp() FROM scheduled \
+               WHERE run_at >= (SELECT clock_timestamp() - default_of('recent'))";
     let row = connection.query_one(sql, &[]).await?;
     Ok(row.try_get::<_, Option<Interval>>(0)?.map(|interval| interval.0))
 }

@@ -131,6 +131,17 @@ const PLANTED: &[(&str, &[&str])] = &[
         &["only running and cancelled jobs"],
     ),
     ("update jobs set failures = attempt + 1 where kind = 'ready'", &["failures never exceed"]),
+    (
+        "insert into lane_floors (mark, queue, floors)
+         select s.last_value, r.queue, array_fill(s.last_value + 1, array[10])
+         from ready_seq s, (select x.queue from ready x limit 1) r",
+        &["no ready job lies below"],
+    ),
+    (
+        "insert into lane_floors (mark, queue, floors)
+         values (1000000, 'other', array_fill(1000001::bigint, array[10]))",
+        &["no lane floor is more than one above"],
+    ),
 ];
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod operators;
 mod plan_shapes;
 mod plans;
 mod prune;
+mod recent;
 mod refusals;
 mod rescue;
 mod results;
