@@ -3,15 +3,12 @@
 
 create or replace function lanes(
     queues text[],
-    kinds text[],
     out lane_queues text[],
     out lane_priorities smallint[],
     out lane_starts bigint[],
-    out lane_ends bigint[],
     out aged_queues text[],
     out aged_priorities smallint[],
     out aged_starts bigint[],
-    out aged_ends bigint[],
     out aged_shares real[],
     out least_share real,
     out share real
@@ -20,30 +17,26 @@ language plpgsql volatile
 set search_path from current
 as $$
 begin
-    -- Age counts from greatest(ready_at, resumed_at); a walk starts at the
-    -- head; an end bounds it past kinds that this worker cannot run.
+    -- Age counts from greatest(ready_at, resumed_at); a walk starts at the head.
     select
         array_agg(h.queue order by h.priority, h.ready_at),
         array_agg(h.priority order by h.priority, h.ready_at),
         array_agg(h.seq order by h.priority, h.ready_at),
-        array_agg(h.walk_end order by h.priority, h.ready_at),
         array_agg(h.queue order by h.effective, h.ready_at),
         array_agg(h.priority order by h.effective, h.ready_at),
         array_agg(h.seq order by h.effective, h.ready_at),
-        array_agg(h.walk_end order by h.effective, h.ready_at),
         array_agg(h.aging_share order by h.effective, h.ready_at),
         min(h.aging_share),
         coalesce(max(h.aging_share), 0)
     into
-        lane_queues, lane_priorities, lane_starts, lane_ends, aged_queues, aged_priorities,
-        aged_starts, aged_ends, aged_shares, least_share, share
+        lane_queues, lane_priorities, lane_starts, aged_queues, aged_priorities, aged_starts,
+        aged_shares, least_share, share
     from (
         select
             q.queue,
             p.priority,
             r.seq,
             r.ready_at,
-            w.walk_end,
             q.aging_share,
             p.priority - case
                 when q.aging_interval is null then 0
@@ -82,14 +75,6 @@ begin
             where x.queue = q.queue and x.priority = p.priority and x.seq >= p.lane_floor
             order by x.seq limit 1
         ) r
-        cross join lateral (
-            select case when lanes.kinds is not null then (
-                select x.seq
-                from ready x
-                where x.queue = q.queue and x.priority = p.priority and x.seq >= r.seq
-                order by x.seq offset limit_of('acquire_walk') limit 1
-            ) end as walk_end
-        ) w
     ) h;
 end $$;
 comment on function lanes is
@@ -100,7 +85,6 @@ create or replace function take(
     lane_queues text[],
     lane_priorities smallint[],
     lane_starts bigint[],
-    lane_ends bigint[],
     kinds text[],
     max_jobs int,
     max_bytes bigint,
@@ -113,6 +97,8 @@ language plpgsql volatile
 set search_path from current
 as $$
 begin
+    -- Found first and locked one by one: kinds that this worker cannot run are
+    -- not locked, and of each lane only so many rows are looked at.
     with picked as materialized (
         select x.tid, x.job_id, x.ready_at, x.args_bytes, x.n
         from (
@@ -124,23 +110,24 @@ begin
                 sum(r.args_bytes) over (rows unbounded preceding) as total,
                 row_number() over () as n
             from (
-                select r.*
+                select f.tid, r.*
                 from unnest(
-                    take.lane_queues, take.lane_priorities, take.lane_starts, take.lane_ends
-                ) l(queue, priority, walk_start, walk_end)
+                    take.lane_queues, take.lane_priorities, take.lane_starts
+                ) l(queue, priority, walk_start)
                 cross join lateral (
-                    select y.ctid as tid, y.job_id, y.ready_at, y.args_bytes
+                    select y.ctid as tid, y.kind
                     from ready y
-                    where y.queue = l.queue
-                        and y.priority = l.priority
-                        and y.seq >= l.walk_start
-                        and (
-                            take.kinds is null
-                            or y.kind = any(take.kinds)
-                                and (l.walk_end is null or y.seq < l.walk_end)
-                        )
-                    order by y.seq limit take.max_jobs for update skip locked
+                    where y.queue = l.queue and y.priority = l.priority and y.seq >= l.walk_start
+                    order by y.seq
+                    limit case when take.kinds is not null then limit_of('acquire_walk') end
+                ) f
+                cross join lateral (
+                    select z.job_id, z.ready_at, z.args_bytes
+                    from ready z
+                    where z.ctid = f.tid
+                    for update skip locked
                 ) r
+                where take.kinds is null or f.kind = any(take.kinds)
                 limit take.max_jobs
             ) r
         ) x
@@ -166,7 +153,6 @@ create or replace function take_by_share(
     aged_queues text[],
     aged_priorities smallint[],
     aged_starts bigint[],
-    aged_ends bigint[],
     aged_shares real[],
     kinds text[],
     max_jobs int,
@@ -191,24 +177,22 @@ begin
             l.share,
             array_agg(l.queue order by l.aged) as queues,
             array_agg(l.priority order by l.aged) as priorities,
-            array_agg(l.walk_start order by l.aged) as starts,
-            array_agg(l.walk_end order by l.aged) as ends
+            array_agg(l.walk_start order by l.aged) as starts
         from (
             select
                 x.queue,
                 x.priority,
                 max(x.walk_start) as walk_start,
-                max(x.walk_end) as walk_end,
                 max(x.share) as share,
                 max(x.aged) as aged
             from (
                 select a.*, null as nominal
                 from unnest(
                     take_by_share.aged_queues, take_by_share.aged_priorities,
-                    take_by_share.aged_starts, take_by_share.aged_ends, take_by_share.aged_shares
-                ) with ordinality a(queue, priority, walk_start, walk_end, share, aged)
+                    take_by_share.aged_starts, take_by_share.aged_shares
+                ) with ordinality a(queue, priority, walk_start, share, aged)
                 union all
-                select b.queue, b.priority, null, null, null, null, b.n
+                select b.queue, b.priority, null, null, null, b.n
                 from unnest(
                     take_by_share.lane_queues, take_by_share.lane_priorities
                 ) with ordinality b(queue, priority, n)
@@ -225,7 +209,7 @@ begin
         exit when bytes >= take_by_share.max_bytes;
         continue when for_age = 0;
         took := take(
-            tier.queues, tier.priorities, tier.starts, tier.ends, take_by_share.kinds, for_age,
+            tier.queues, tier.priorities, tier.starts, take_by_share.kinds, for_age,
             take_by_share.max_bytes - bytes, ids is null
         );
         ids := ids || took.ids;
@@ -249,7 +233,7 @@ declare
     for_age int;
     room bigint := limit_of('acquire_bytes');
 begin
-    lane := lanes(pick.queues, pick.kinds);
+    lane := lanes(pick.queues);
     if lane.lane_queues is null then
         return;
     end if;
@@ -261,13 +245,13 @@ begin
     then
         if lane.least_share = lane.share then
             took := take(
-                lane.aged_queues, lane.aged_priorities, lane.aged_starts, lane.aged_ends,
-                pick.kinds, for_age, room, true
+                lane.aged_queues, lane.aged_priorities, lane.aged_starts, pick.kinds, for_age,
+                room, true
             );
         else
             took := take_by_share(
                 lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
-                lane.aged_starts, lane.aged_ends, lane.aged_shares, pick.kinds, pick.max_jobs, room
+                lane.aged_starts, lane.aged_shares, pick.kinds, pick.max_jobs, room
             );
         end if;
         ids := took.ids;
@@ -279,7 +263,6 @@ begin
             lane.lane_queues,
             lane.lane_priorities,
             lane.lane_starts,
-            lane.lane_ends,
             pick.kinds,
             pick.max_jobs - coalesce(cardinality(ids), 0),
             room,
