@@ -45,19 +45,21 @@ impl Report {
     /// A report in `target/bench/<name>.jsonl`, of rows with value and unit. Its first line has the
     /// machine's own figures.
     pub(crate) async fn rows(name: &str) -> Report {
-        Report::begin(name, &["row", "value", "unit", "beside it"]).await
+        let mut report = Report::begin(name, &["row", "value", "unit", "beside it"]).await;
+        report.line(machine().await);
+        report
     }
 
-    /// The same with a table of another shape.
+    /// The same with a table, and lines, of another shape: the machine's figures go to
+    /// `machine.jsonl` beside it.
     pub(crate) async fn begin(name: &str, columns: &[&str]) -> Report {
         fs::create_dir_all(folder()).expect("target/bench can be made");
         let mut table = comfy_table::Table::new();
         table.set_header(columns.to_vec());
-        let machine = machine().await;
+        let machine = format!("{}\n", machine().await);
+        fs::write(folder().join("machine.jsonl"), machine).expect("a file");
         let file = File::create(folder().join(format!("{name}.jsonl"))).expect("a file");
-        let mut report = Report { file, table };
-        report.line(machine);
-        report
+        Report { file, table }
     }
 
     /// A figure measured several times: the median, and all of them beside it.
