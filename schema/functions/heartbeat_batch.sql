@@ -58,8 +58,9 @@ set enable_mergejoin = off
 as $$
 declare
     n int := cardinality(heartbeat_batch.workers);
-    -- Which call each entry belongs to.
+    -- Which call, and which worker, each entry belongs to.
     places int[];
+    owners uuid[];
     clock timestamptz := clock_timestamp();
     live uuid[];
     ended int := 0;
@@ -74,14 +75,14 @@ begin
             generate_series(1, s.size)
         order by s.place
     );
+    owners := array(
+        select heartbeat_batch.workers[p.place]
+        from unnest(places) with ordinality p(place, n)
+        order by p.n
+    );
     perform check_finish(
-        'heartbeat_batch',
-        array(
-            select heartbeat_batch.workers[p.place]
-            from unnest(places) with ordinality p(place, n)
-            order by p.n
-        ),
-        heartbeat_batch.job_ids, heartbeat_batch.attempts, heartbeat_batch.tokens
+        'heartbeat_batch', owners, heartbeat_batch.job_ids, heartbeat_batch.attempts,
+        heartbeat_batch.tokens
     );
     live := array(
         select w.id
@@ -118,12 +119,7 @@ begin
         select case when beaten[h.place] then h.verdict end
         from rows from (
             held(
-                array(
-                    select heartbeat_batch.workers[p.place]
-                    from unnest(places) with ordinality p(place, n)
-                    order by p.n
-                ),
-                heartbeat_batch.job_ids, heartbeat_batch.attempts, heartbeat_batch.tokens
+                owners, heartbeat_batch.job_ids, heartbeat_batch.attempts, heartbeat_batch.tokens
             ),
             unnest(places)
         ) with ordinality h(job_id, verdict, place, n)
