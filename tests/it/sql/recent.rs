@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::Db;
-use crate::harness::sql::{acquire, enqueue, run, state, value};
+use crate::harness::sql::{acquire, enqueue, pages, run, state, value};
 
 async fn recent(client: &Client, duty: &str) -> i64 {
     value(client, &format!("select done from try_duty('{duty}', 100, true)")).await
@@ -122,15 +122,6 @@ async fn a_recent_rescue_ends_what_runs_too_long() {
     assert_eq!(recent(&client, "rescue").await, 1);
     assert_eq!(state(&client, job).await, "scheduled");
     db.finish().await;
-}
-
-/// Pages that the statement reads, its functions' too.
-async fn pages(client: &Client, sql: &str) -> i64 {
-    let plan: serde_json::Value =
-        value(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
-    let top = &plan[0]["Plan"];
-    let blocks = |name: &str| top[name].as_i64().expect("a count");
-    blocks("Shared Hit Blocks") + blocks("Shared Read Blocks")
 }
 
 #[tokio::test]
