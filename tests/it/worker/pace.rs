@@ -202,3 +202,44 @@ async fn a_slot_is_filled_while_acquires_fail() {
     running.stop().await;
     db.finish().await;
 }
+
+#[test]
+fn what_waits_for_a_thread_never_starts_after_its_end() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let db = Db::new().await;
+        let client = db.connect().await;
+        let (gate, stuck) = stuck();
+        let starts = Arc::<AtomicUsize>::default();
+        let own = starts.clone();
+        let late = move |_: Job| {
+            own.fetch_add(1, Ordering::SeqCst);
+            Answer::Ok(Outcome::Complete)
+        };
+        let running = start(
+            worker(&db)
+                .queue("default", 3)
+                .on_blocking("stuck", stuck)
+                .on_blocking("late", late)
+                .on_blocking("last", |_: Job| Answer::Ok(Outcome::Complete)),
+        );
+        let first = enqueue(&client, job("stuck")).await;
+        reaches(&client, first, "running").await;
+        let late = job("late").timeout(Duration::from_millis(50)).max_attempts(1);
+        let late = enqueue(&client, late).await;
+        reaches(&client, late, "discarded").await;
+        gate.send(()).expect("it still waits");
+        // The only thread takes them in their order.
+        let last = enqueue(&client, job("last")).await;
+        reaches(&client, last, "completed").await;
+        assert_eq!(starts.load(Ordering::SeqCst), 0);
+        reaches(&client, first, "completed").await;
+        running.stop().await;
+        db.finish().await;
+    });
+}
