@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use uuid::Uuid;
 
 use super::coalesce::{Verb, Weight};
 use super::finish::Finisher;
@@ -128,10 +127,6 @@ impl Verb for Acquire {
             entries: usize::try_from(call.max_jobs).unwrap_or(0),
             bytes: BYTES_A_CALL + metadata + names.map(String::len).sum::<usize>(),
         }
-    }
-
-    fn mark(call: &AcquireCall) -> Option<Uuid> {
-        Some(call.worker)
     }
 
     async fn together(&self, calls: &[AcquireCall]) -> Result<Vec<Option<Self::Answer>>, Error> {

@@ -104,6 +104,13 @@ impl Verb for Complete {
         }
     }
 
+    fn given_up((_, entries): Self::Call, error: Error) -> Result<Completed, Error> {
+        match error {
+            Error::Locked(_) => Ok(Completed::Held(entries)),
+            error => Err(error),
+        }
+    }
+
     fn is_of_some(_: &(), error: &Error) -> bool {
         // One job's cascade may take longer than a statement may.
         let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));

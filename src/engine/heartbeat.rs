@@ -1,4 +1,5 @@
-//! Heartbeat: those of all workers share statements, but for those that need the long way.
+//! Heartbeat: those of all workers share statements, but for those that need the long way, as the
+//! second of a worker does.
 
 use std::time::Duration;
 
@@ -55,10 +56,6 @@ impl Verb for Heartbeat {
     fn weigh(call: &HeartbeatCall) -> Weight {
         let entries = call.held.len();
         Weight { entries, bytes: (1 + entries) * BYTES_AN_EXECUTION }
-    }
-
-    fn mark(call: &HeartbeatCall) -> Option<Uuid> {
-        Some(call.worker)
     }
 
     async fn together(&self, calls: &[HeartbeatCall]) -> Result<Vec<Option<Self::Answer>>, Error> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rowlock::config::Settings;
 use rowlock::engine::{AcquireCall, Engine};
-use rowlock::model::{AcquiredJob, Code, FinishVerdict};
+use rowlock::model::{AcquiredJob, Code, FinishVerdict, HeartbeatVerdict};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{callers, waiting};
+use super::{HELD_UP, callers, waiting};
 use crate::engine::{SOON, job, open, open_with};
 use crate::harness::sql::{enqueue, run, value};
 use crate::harness::{Db, wait_until};
@@ -31,10 +31,6 @@ fn only_woken() -> Settings {
 const WATCHED: &str = "select exists (select from pg_locks where locktype = 'advisory'
     and mode = 'ShareLock'
     and database = (select oid from pg_database where datname = current_database()))";
-
-/// Statements that wait for a lock.
-const HELD_UP: &str = "select count(*) from pg_stat_activity
-    where wait_event_type = 'Lock' and datname = current_database()";
 
 #[tokio::test]
 async fn each_worker_is_given_its_own_jobs_and_may_finish_them() {
@@ -105,16 +101,32 @@ async fn a_call_that_is_not_valid_is_refused_alone() {
 async fn one_worker_may_call_several_times_at_once() {
     let db = Db::new().await;
     let (engine, shutdown) = open(&db);
-    engine.enqueue((0..30).map(|_| job("q")).collect()).await.expect("enqueues");
+    let client = db.connect().await;
+    engine.enqueue((0..60).map(|_| job("q")).collect()).await.expect("enqueues");
     let worker = Uuid::now_v7();
-    let taken = callers(engine.clone(), 30, move |engine, number| async move {
+    let take = move |engine: Engine, number: usize| async move {
         let call_number = Some(number as i64 + 1);
         let jobs = engine.acquire(AcquireCall { worker, call_number, ..call(1) }).await;
         jobs.expect("acquires")[0].execution
-    })
-    .await;
-    let beaten = engine.heartbeat(worker, taken, Duration::from_secs(60), Some(30)).await;
-    assert!(beaten.expect("beats").iter().all(|verdict| verdict.as_str() == "held"));
+    };
+    let taken = callers(engine.clone(), 30, take).await;
+    let transactions: i64 =
+        value(&client, "select count(distinct started_at)::bigint from executions").await;
+    assert!(transactions <= 5, "{transactions} acquires for 30 calls");
+    let lease = Duration::from_secs(60);
+    // What calls up to the 20th were granted and it does not list is given back.
+    let listed: Vec<_> = taken[5..].to_vec();
+    let beaten = engine.heartbeat(worker, listed, lease, Some(20)).await.expect("beats");
+    assert_eq!(beaten, [HeartbeatVerdict::Held; 25]);
+    let open = "select count(*) from executions where finished_at is null";
+    assert_eq!(value::<i64>(&client, open).await, 25);
+    // Calls that find its lease ended take back all that it held, and once.
+    run(&client, "update workers set lease_ends_at = clock_timestamp() - interval '1 s'").await;
+    let taken = callers(engine.clone(), 30, take).await;
+    let beaten = engine.heartbeat(worker, taken, lease, Some(30)).await.expect("beats");
+    assert_eq!(beaten, [HeartbeatVerdict::Held; 30]);
+    assert_eq!(value::<i64>(&client, open).await, 30);
+    drop(client);
     shutdown.drain(SOON).await;
     db.finish().await;
 }
