@@ -49,14 +49,14 @@ impl Engine {
     }
 
     async fn acquire_alone(&self, call: AcquireCall) -> Result<Vec<AcquiredJob>, Error> {
-        let place = self.inner.alone.enter(Acquire::NAME, Acquire::weigh(&call).bytes)?;
+        let place = self.inner.alone.work.enter(Acquire::NAME, Acquire::weigh(&call).bytes)?;
         let (answer, answered) = oneshot::channel();
         let inner = self.inner.clone();
         // A task of its own: a future dropped after its statement was sent would strand the jobs.
         tokio::spawn(async move {
             let _place = place;
             let acquire = inner.acquire.verb();
-            let acquired = match inner.alone.turn().await {
+            let acquired = match inner.alone.work.turn().await {
                 Ok(_turn) => acquire.alone(&call).await,
                 Err(error) => Err(error),
             };

@@ -36,8 +36,8 @@ impl Engine {
         if call.held.len() < MANY_EXECUTIONS {
             return self.inner.heartbeat.call((), call).await;
         }
-        let _place = self.inner.alone.enter(Heartbeat::NAME, Heartbeat::weigh(&call).bytes)?;
-        let _turn = self.inner.alone.turn().await?;
+        let _place = self.inner.alone.work.enter(Heartbeat::NAME, Heartbeat::weigh(&call).bytes)?;
+        let _turn = self.inner.alone.work.turn().await?;
         self.inner.heartbeat.verb().alone(&call).await
     }
 }
