@@ -69,6 +69,7 @@ impl Verb for Heartbeat {
     }
 
     fn is_of_some(_: &(), error: &Error) -> bool {
-        matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. })
+        let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
+        of_some || error.code().is_some()
     }
 }

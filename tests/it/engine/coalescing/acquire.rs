@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rowlock::config::Settings;
-use rowlock::engine::{AcquireCall, Engine};
-use rowlock::model::{AcquiredJob, Code, FinishVerdict, HeartbeatVerdict};
+use rowlock::engine::{AcquireCall, Engine, Error};
+use rowlock::model::{AcquiredJob, Code, FinishVerdict, HeartbeatVerdict, NewJob};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -127,6 +127,54 @@ async fn one_worker_may_call_several_times_at_once() {
     assert_eq!(beaten, [HeartbeatVerdict::Held; 30]);
     assert_eq!(value::<i64>(&client, open).await, 30);
     drop(client);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn jobs_that_one_reply_cannot_carry_are_taken_all_the_same() {
+    let db = Db::new().await;
+    let (engine, shutdown) = open(&db);
+    let large = NewJob::new("test", &"x".repeat(255 << 10)).expect("JSON").queue("q");
+    let count = 50;
+    for _ in 0..5 {
+        engine.enqueue(vec![large.clone(); count / 5]).await.expect("enqueues");
+    }
+    let taken = callers(engine.clone(), count, |engine, _| async move {
+        engine.acquire(call(1)).await.expect("acquires").len()
+    })
+    .await;
+    assert_eq!(taken, vec![1; count]);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_return_takes_too_long_fails_alone() {
+    let db = Db::new().await;
+    let mut settings = Settings::default();
+    settings.database.lock_timeout = SOON;
+    settings.database.statement_timeout = Duration::from_millis(500);
+    let (engine, shutdown) = open_with(&db, &settings);
+    let holder = db.connect().await;
+    let late = Uuid::now_v7();
+    engine.acquire(AcquireCall { worker: late, ..call(1) }).await.expect("acquires");
+    engine.enqueue((0..40).map(|_| job("q")).collect()).await.expect("enqueues");
+    run(&holder, "update workers set lease_ends_at = clock_timestamp() - interval '1 s'").await;
+    run(&holder, "begin; select from workers for update").await;
+    let answers = callers(engine.clone(), 40, move |engine, caller| async move {
+        let call = call(1);
+        let worker = if caller == 20 { late } else { call.worker };
+        engine.acquire(AcquireCall { worker, ..call }).await
+    })
+    .await;
+    for (caller, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(jobs) => assert_eq!((caller != 20, jobs.len()), (true, 1)),
+            Err(error) => assert!(caller == 20 && matches!(error, Error::Timeout(_)), "{error}"),
+        }
+    }
+    drop(holder);
     shutdown.drain(SOON).await;
     db.finish().await;
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rowlock::config::Settings;
-use rowlock::engine::{Completion, Engine};
+use rowlock::engine::{Completion, Engine, Error};
 use rowlock::model::{Code, Execution, FinishVerdict, HeartbeatVerdict, Token};
 use uuid::Uuid;
 
@@ -175,6 +175,36 @@ async fn heartbeats_of_one_worker_may_come_together() {
     for answer in answers {
         assert_eq!(answer.expect("beats"), [HeartbeatVerdict::Held]);
     }
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_takes_too_long_fails_alone() {
+    let db = Db::new().await;
+    let mut settings = Settings::default();
+    settings.database.lock_timeout = SOON;
+    settings.database.statement_timeout = Duration::from_millis(500);
+    let (engine, shutdown) = open_with(&db, &settings);
+    let holder = db.connect().await;
+    let held = at_work(&engine, 30).await;
+    run(&holder, "begin").await;
+    let lock = "select from workers where id = $1 for update";
+    holder.query(lock, &[&held[7].0]).await.expect("locks");
+    let answers = callers(engine.clone(), 30, |engine, caller| {
+        let (worker, execution) = held[caller];
+        async move { engine.heartbeat(worker, vec![execution], SOON, None).await }
+    })
+    .await;
+    for (caller, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(verdicts) => {
+                assert_eq!((caller != 7, &verdicts[..]), (true, &[HeartbeatVerdict::Held][..]))
+            }
+            Err(error) => assert!(caller == 7 && matches!(error, Error::Timeout(_)), "{error}"),
+        }
+    }
+    drop(holder);
     shutdown.drain(SOON).await;
     db.finish().await;
 }
