@@ -304,8 +304,11 @@ async fn waiters_take_turns() {
         .collect();
     for done in 1..=count * each {
         engine.enqueue_one(job("q")).await.expect("enqueues");
-        wait_until("the job is done", SOON, || async { total.load(Ordering::SeqCst) == done })
-            .await;
+        // And who did it waits again: in its look it might find the next one before its turn.
+        wait_until("the job is done", SOON, || async {
+            total.load(Ordering::SeqCst) == done && waiting(&engine, "acquire") == 0
+        })
+        .await;
     }
     stop.cancel();
     for waiter in waiters {
