@@ -14,7 +14,7 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-    wrong text;
+    wanted text;
 begin
     perform need_read_committed('acquire');
     if check_acquire.worker is null then
@@ -60,13 +60,11 @@ begin
     perform check_count(
         'acquire', 'queues', cardinality(check_acquire.queues), limit_of('acquire_queues')
     );
-    select u.queue into wrong
-    from unnest(check_acquire.queues) u(queue)
-    where not is_queue_name(u.queue)
-    limit 1;
-    if found then
-        perform check_queue(wrong);
-    end if;
+    foreach wanted in array check_acquire.queues loop
+        if not is_queue_name(wanted) then
+            perform check_queue(wanted);
+        end if;
+    end loop;
 end $$;
 comment on function check_acquire is
     'Raises RL422 or RL413 for arguments of acquire that are not valid.';
@@ -138,8 +136,7 @@ begin
     end if;
     if not exists (
         select from workers w
-        where w.id = acquire.worker
-            and w.lease_ends_at > clock_timestamp() + acquire.lease * 2 / 3
+        where w.id = acquire.worker and is_current(w, acquire.lease, acquire.queues)
     ) then
         perform renew(
             acquire.worker, acquire.lease, null, null, acquire.name, acquire.capacity,

@@ -5,15 +5,17 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-    prefix text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
+    millis bigint := date_part('epoch', clock_timestamp()) * 1000;
+    prefix text := lpad(to_hex(millis), 12, '0');
+    ids uuid[] := '{}';
 begin
-    prefix := left(prefix, 8) || '-' || right(prefix, 4) || '-7';
-    return array(
-        select (
-            prefix || lpad(to_hex(n & 4095), 3, '0') || substr(gen_random_uuid()::text, 19)
-        )::uuid
-        from generate_series(0, new_ids.how_many - 1) n
-    );
+    -- A loop: for the few of most calls it costs less than the start of a query.
+    for n in 0 .. coalesce(new_ids.how_many, 0) - 1 loop
+        -- 28672 is 7000 in hex: the version. Hyphens may stand between any groups of four.
+        ids[n + 1] := (prefix || to_hex(28672 + (n & 4095))
+            || substr(gen_random_uuid()::text, 19))::uuid;
+    end loop;
+    return ids;
 end $$;
 comment on function new_ids is 'Fresh ids, in order inside a call (the first 4,096).';
 

@@ -22,6 +22,7 @@ set search_path from current
 as $$
 declare
     seqs bigint[];
+    sizes int[];
     woken text[];
     simple boolean := write_jobs.owners is null
         and write_jobs.remaining is null
@@ -45,12 +46,21 @@ begin
                 and coalesce(g.remaining, 0) = 0
                 and coalesce(g.run_at <= clock, true)
         order by g.n
-        returning r.seq, r.queue
+        returning r.seq, r.args_bytes, r.queue
     )
     -- An order of its own: since 16 the planner may sort all of it for the distinct queues.
-    select array_agg(p.seq order by p.seq), array_agg(distinct p.queue) into seqs, woken
+    select
+        array_agg(p.seq order by p.seq),
+        array_agg(p.args_bytes order by p.seq),
+        array_agg(distinct p.queue)
+    into seqs, sizes, woken
     from placed p;
     if not simple then
+        sizes := array(
+            select octet_length(a.args::text)
+            from unnest(write_jobs.args) with ordinality a(args, n)
+            order by a.n
+        );
         -- Numbers were drawn in input order: the kth ready job has the kth.
         seqs := array(
             select case when g.is_ready then seqs[sum(g.is_ready::int) over (order by g.n)] end
@@ -101,7 +111,7 @@ begin
             ) end,
             default_max_attempts()
         ),
-        octet_length(g.args::text),
+        g.bytes,
         g.seq,
         coalesce(g.run_at, clock),
         clock,
@@ -118,10 +128,10 @@ begin
             write_jobs.ids, write_jobs.owners, write_jobs.prints, write_jobs.kinds,
             write_jobs.args, write_jobs.queues, write_jobs.priorities, write_jobs.run_ats,
             write_jobs.max_attempts, write_jobs.timeouts, write_jobs.unique_keys,
-            write_jobs.remaining, write_jobs.has_children, seqs
-        ) with ordinality g(
+            write_jobs.remaining, write_jobs.has_children, seqs, sizes
+        ) g(
             id, owner, print, kind, args, queue, priority, run_at, max_attempts, timeout, key,
-            remaining, has_children, seq, n
+            remaining, has_children, seq, bytes
         )
     where g.owner is null
     order by g.id;
