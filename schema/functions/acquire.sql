@@ -136,8 +136,7 @@ begin
     end if;
     if not exists (
         select from workers w
-        where w.id = acquire.worker
-            and w.lease_ends_at > clock_timestamp() + acquire.lease * 2 / 3
+        where w.id = acquire.worker and is_current(w, acquire.lease, acquire.queues)
     ) then
         perform renew(
             acquire.worker, acquire.lease, null, null, acquire.name, acquire.capacity,

@@ -164,8 +164,7 @@ begin
         ) c
         where not exists (
             select from workers w
-            where w.id = c.worker
-                and w.lease_ends_at > clock_timestamp() + renew_late.lease * 2 / 3
+            where w.id = c.worker and is_current(w, renew_late.lease, renew_late.queues)
         )
         order by c.worker
     );
@@ -183,4 +182,4 @@ begin
     end loop;
 end $$;
 comment on function renew_late is
-    'Extends the leases of those workers that have less than two thirds of one left.';
+    'Renews those workers that have less than two thirds of a lease left, or ask for new queues.';

@@ -61,7 +61,8 @@ declare
     -- Which call, and which worker, each entry belongs to.
     places int[];
     owners uuid[];
-    clock timestamptz := clock_timestamp();
+    clock timestamptz;
+    locked record;
     live uuid[];
     ended int := 0;
 begin
@@ -84,11 +85,18 @@ begin
         'heartbeat_batch', owners, heartbeat_batch.job_ids, heartbeat_batch.attempts,
         heartbeat_batch.tokens
     );
-    live := array(
-        select w.id
+    select array_agg(x.id order by x.id) as ids, array_agg(x.ends order by x.id) as ends
+    into locked
+    from (
+        select w.id, w.lease_ends_at as ends
         from workers w
-        where w.id = any(heartbeat_batch.workers) and w.lease_ends_at >= clock
+        where w.id = any(heartbeat_batch.workers)
         order by w.id for no key update
+    ) x;
+    -- Not before the rows are held: a lease may end while another has one of them.
+    clock := clock_timestamp();
+    live := array(
+        select l.id from unnest(locked.ids, locked.ends) l(id, ends) where l.ends >= clock
     );
     beaten := array_fill(false, array[n]);
     for place in 1 .. n loop

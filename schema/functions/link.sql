@@ -175,9 +175,7 @@ begin
         order by l.child limit link.max_rows
     );
     more := cardinality(seen) = link.max_rows;
-    if link.recent then
-        more := false;
-    else
+    if not link.recent then
         update duties d set position = case when link.more then seen[link.max_rows] end
         where d.duty = 'link' and (link.more or d.position is not null);
     end if;
@@ -217,6 +215,8 @@ begin
             null;
         end;
     end loop;
+    -- A recent round begins anew each time: where nothing was free, it would find the same again.
+    more := more and (done > 0 or not link.recent);
     return next;
 end $$;
 comment on function link is 'The duty that attaches what COMMIT could not.';

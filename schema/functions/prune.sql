@@ -95,19 +95,20 @@ declare
     most int := prune_between.max_rows * 10;
     old uuid[];
 begin
-    -- It ends at the last job that may go, or at the last that may be looked at.
+    -- It ends at the last job that may go in this run, else at the last there is to look at.
     select
         array_agg(x.id order by x.n) filter (where x.is_old),
         coalesce(max(x.n), 0),
         (array_agg(x.id order by x.n desc))[1],
-        count(*) < prune_between.max_rows and not coalesce(bool_or(x.n = most), false)
+        coalesce(bool_or(x.is_last and x.n < most), true)
     into old, looked, last, reached
     from (
-        select w.id, w.n, w.is_old
+        select w.id, w.n, w.is_old, w.is_last
         from (
             select
                 j.id,
                 row_number() over () as n,
+                lead(j.id) over () is null as is_last,
                 coalesce(j.finished_at < clock - retention_of(j.state, q), false) as is_old
             from (
                 select y.id, y.state, y.queue, y.finished_at
@@ -117,7 +118,7 @@ begin
             ) j
             left join queues q on q.name = j.queue
         ) w
-        where w.is_old or w.n = most
+        where w.is_old or w.is_last
         limit prune_between.max_rows
     ) x;
     busy := clock_timestamp() - clock;

@@ -1,6 +1,14 @@
 -- A worker's own row, and what happens to what it held when its lease has ended.
 -- Lock order: worker -> executions by (job, attempt) -> job rows -> the cascade.
 
+create or replace function is_current(known workers, lease interval, queues text[]) returns boolean
+language sql volatile
+return (is_current.known).lease_ends_at > clock_timestamp() + is_current.lease * 2 / 3
+    and (is_current.known).queues @> is_current.queues;
+comment on function is_current is
+    'Whether an acquire need not renew: two thirds of the lease are left, and the row has the '
+    'queues. To be inlined.';
+
 create or replace function renew(
     worker uuid,
     lease interval,
@@ -38,10 +46,20 @@ begin
     on conflict on constraint workers_pkey do update set
         status = 'live',
         heartbeat_at = excluded.heartbeat_at,
-        lease_ends_at = excluded.lease_ends_at,
+        -- An acquire for another queue does not shorten what an earlier one was given.
+        lease_ends_at = case
+            when renew.queues is null then excluded.lease_ends_at
+            else greatest(excluded.lease_ends_at, w.lease_ends_at)
+        end,
         name = coalesce(excluded.name, w.name),
         capacity = coalesce(excluded.capacity, w.capacity),
-        queues = coalesce(renew.queues, w.queues),
+        -- A worker may ask for its queues in separate calls, and each keeps its floors.
+        queues = array(
+            select u.queue
+            from unnest(excluded.queues || w.queues) with ordinality u(queue, n)
+            group by u.queue
+            order by min(u.n) limit limit_of('acquire_queues')
+        ),
         kinds = case when renew.queues is null then w.kinds else excluded.kinds end,
         metadata = coalesce(excluded.metadata, w.metadata);
     -- Here too, for workers that never send a heartbeat.

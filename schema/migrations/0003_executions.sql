@@ -54,7 +54,8 @@ comment on column workers.capacity is 'How many jobs it runs at once.';
 comment on column workers.started_at is 'When it was first seen.';
 comment on column workers.heartbeat_at is 'When it was last seen.';
 comment on column workers.lease_ends_at is 'Until then it holds what it acquired.';
-comment on column workers.queues is 'The queues it last asked for.';
+comment on column workers.queues is
+    'The hundred queues it last asked for, in whatever calls, the newest first: these have floors.';
 comment on column workers.kinds is 'The kinds it can run; null means all.';
 comment on column workers.metadata is 'Whatever it says of itself.';
 

@@ -229,10 +229,11 @@ impl Connection {
     }
 
     /// After a migration under our feet (0A000) or a DISCARD (26000) a statement is unknown or
-    /// outdated. Nothing has run by then, but in a transaction nothing can run any more.
+    /// outdated. Nothing has run by then, but in a transaction nothing can run any more, and behind
+    /// a pooler nothing is prepared.
     fn may_prepare_again(&self, error: &tokio_postgres::Error) -> bool {
         let outdated = error.code().is_some_and(|state| matches!(state.code(), "0A000" | "26000"));
-        outdated && !self.in_transaction.load(Ordering::Relaxed)
+        outdated && self.begin.is_none() && !self.in_transaction.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Statement>> {

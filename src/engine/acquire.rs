@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use uuid::Uuid;
 
 use super::coalesce::{Verb, Weight};
 use super::finish::Finisher;
@@ -21,6 +20,9 @@ const MANY_JOBS: i32 = 50;
 
 /// What a call weighs beside its texts.
 const BYTES_A_CALL: usize = 500;
+
+/// With more bytes of args than this, a shared reply may have had no room for another job.
+const FULL: usize = acquire::MOST_BYTES - acquire::MOST_ARGS_BYTES;
 
 impl Engine {
     /// Takes ready jobs for a worker, most urgent first; none is an answer too.
@@ -50,14 +52,14 @@ impl Engine {
     }
 
     async fn acquire_alone(&self, call: AcquireCall) -> Result<Vec<AcquiredJob>, Error> {
-        let place = self.inner.alone.enter(Acquire::NAME, Acquire::weigh(&call).bytes)?;
+        let place = self.inner.alone.work.enter(Acquire::NAME, Acquire::weigh(&call).bytes)?;
         let (answer, answered) = oneshot::channel();
         let inner = self.inner.clone();
         // A task of its own: a future dropped after its statement was sent would strand the jobs.
         tokio::spawn(async move {
             let _place = place;
             let acquire = inner.acquire.verb();
-            let acquired = match inner.alone.turn().await {
+            let acquired = match inner.alone.work.turn().await {
                 Ok(_turn) => acquire.alone(&call).await,
                 Err(error) => Err(error),
             };
@@ -130,13 +132,12 @@ impl Verb for Acquire {
         }
     }
 
-    fn mark(call: &AcquireCall) -> Option<Uuid> {
-        Some(call.worker)
-    }
-
     async fn together(&self, calls: &[AcquireCall]) -> Result<Vec<Option<Self::Answer>>, Error> {
         let answers = acquire::acquire_batch(&*self.pool.get().await?, calls).await?;
-        Ok(answers.into_iter().map(Some).collect())
+        let bytes: usize = answers.iter().flatten().map(|job| job.args.get().len()).sum();
+        // Whether the next job might have been too large, and not the queue empty.
+        let full = FULL < bytes;
+        Ok(answers.into_iter().map(|jobs| (!full || !jobs.is_empty()).then_some(jobs)).collect())
     }
 
     async fn alone(&self, call: &AcquireCall) -> Result<Self::Answer, Error> {
@@ -144,7 +145,9 @@ impl Verb for Acquire {
     }
 
     fn is_of_some(_: &Wanted, error: &Error) -> bool {
-        matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. })
+        // A worker that returns may have much to lose first, which takes its time.
+        let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
+        of_some || error.code().is_some()
     }
 
     async fn undo(&self, call: AcquireCall, jobs: Vec<AcquiredJob>) {

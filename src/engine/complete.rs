@@ -43,17 +43,18 @@ impl Engine {
         entries: Vec<Completion>,
     ) -> Result<Vec<FinishVerdict>, Error> {
         let Weight { entries: count, bytes } = Completion::weigh(&entries);
-        let small = (1..MANY_ENTRIES).contains(&count) && bytes < MANY_BYTES;
-        let entries = if small {
+        if (1..MANY_ENTRIES).contains(&count) && bytes < MANY_BYTES {
             match self.inner.complete.call((), (worker, entries)).await? {
-                Completed::Answered(verdicts) => return Ok(verdicts),
-                Completed::Held(entries) => entries,
+                Completed::Answered(verdicts) => Ok(verdicts),
+                Completed::Held(entries) => {
+                    let _place = self.inner.alone.held.enter(Completion::VERB, bytes)?;
+                    self.inner.finisher.finish_held(worker, &entries).await
+                }
             }
         } else {
-            entries
-        };
-        let _place = self.inner.alone.enter(Completion::VERB, bytes)?;
-        self.inner.finisher.finish(worker, &entries).await
+            let _place = self.inner.alone.work.enter(Completion::VERB, bytes)?;
+            self.inner.finisher.finish(worker, &entries).await
+        }
     }
 }
 
@@ -101,6 +102,13 @@ impl Verb for Complete {
                 Ok(Completed::Held(entries.clone()))
             }
             answer => answer.map(Completed::Answered),
+        }
+    }
+
+    fn given_up((_, entries): Self::Call, error: Error) -> Result<Completed, Error> {
+        match error {
+            Error::Locked(_) => Ok(Completed::Held(entries)),
+            error => Err(error),
         }
     }
 

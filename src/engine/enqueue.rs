@@ -44,8 +44,8 @@ impl Engine {
     }
 
     async fn enqueue_alone(&self, jobs: &Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
-        let _place = self.inner.alone.enter(Enqueue::NAME, bytes_of(jobs))?;
-        let _turn = self.inner.alone.turn().await?;
+        let _place = self.inner.alone.enqueues.enter(Enqueue::NAME, bytes_of(jobs))?;
+        let _turn = self.inner.alone.enqueues.turn().await?;
         self.inner.enqueue.verb().alone(jobs).await
     }
 

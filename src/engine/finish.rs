@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::alone::Alone;
 use super::coalesce::Weight;
-use super::parts::Parts;
+use super::parts::{Part, Parts};
 use super::{Engine, Error, measure};
 use crate::db::{Connection, Pool};
 use crate::model::{Code, Execution, FinishVerdict};
@@ -66,7 +66,7 @@ impl Engine {
         entries: Vec<E>,
     ) -> Result<Vec<FinishVerdict>, Error> {
         let began = Instant::now();
-        let answer = match self.inner.alone.enter(E::VERB, E::weigh(&entries).bytes) {
+        let answer = match self.inner.alone.work.enter(E::VERB, E::weigh(&entries).bytes) {
             Ok(_place) => self.inner.finisher.finish(worker, &entries).await,
             Err(error) => Err(error),
         };
@@ -95,10 +95,28 @@ impl Finisher {
         worker: Uuid,
         entries: &[E],
     ) -> Result<Vec<FinishVerdict>, Error> {
+        self.finish_parts(worker, entries, Parts::new(entries.len(), self.patience)).await
+    }
+
+    /// The same for entries of which others were seen to hold some.
+    pub(super) async fn finish_held<E: Entry>(
+        &self,
+        worker: Uuid,
+        entries: &[E],
+    ) -> Result<Vec<FinishVerdict>, Error> {
+        self.finish_parts(worker, entries, Parts::held(entries.len(), self.patience)).await
+    }
+
+    async fn finish_parts<E: Entry>(
+        &self,
+        worker: Uuid,
+        entries: &[E],
+        mut parts: Parts,
+    ) -> Result<Vec<FinishVerdict>, Error> {
         let mut verdicts = vec![None; entries.len()];
-        let mut parts = Parts::new(entries.len(), self.patience);
-        while let Some(part) = parts.next() {
-            let turn = self.alone.turn().await?;
+        while let Some(Part { entries: part, held }) = parts.next() {
+            let line = if held { &self.alone.held } else { &self.alone.work };
+            let turn = line.turn().await?;
             let connection = self.pool.get().await?;
             let outcome = E::finish(&connection, worker, &entries[part.clone()]).await;
             drop((connection, turn));

@@ -1,4 +1,5 @@
-//! Heartbeat: those of all workers share statements, but for those that need the long way.
+//! Heartbeat: those of all workers share statements, but for those that need the long way, as the
+//! second of a worker does.
 
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ impl Engine {
         if call.held.len() < MANY_EXECUTIONS {
             return self.inner.heartbeat.call((), call).await;
         }
-        let _place = self.inner.alone.enter(Heartbeat::NAME, Heartbeat::weigh(&call).bytes)?;
-        let _turn = self.inner.alone.turn().await?;
+        let _place = self.inner.alone.work.enter(Heartbeat::NAME, Heartbeat::weigh(&call).bytes)?;
+        let _turn = self.inner.alone.work.turn().await?;
         self.inner.heartbeat.verb().alone(&call).await
     }
 }
@@ -57,10 +58,6 @@ impl Verb for Heartbeat {
         Weight { entries, bytes: (1 + entries) * BYTES_AN_EXECUTION }
     }
 
-    fn mark(call: &HeartbeatCall) -> Option<Uuid> {
-        Some(call.worker)
-    }
-
     async fn together(&self, calls: &[HeartbeatCall]) -> Result<Vec<Option<Self::Answer>>, Error> {
         heartbeat::heartbeat_batch(&*self.0.get().await?, calls).await
     }
@@ -72,6 +69,7 @@ impl Verb for Heartbeat {
     }
 
     fn is_of_some(_: &(), error: &Error) -> bool {
-        matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. })
+        let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
+        of_some || error.code().is_some()
     }
 }

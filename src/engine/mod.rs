@@ -78,7 +78,7 @@ impl Engine {
     /// An engine over a pool, with the wake-ups of a listener or [`Wakeups::polling`].
     #[must_use]
     pub fn new(pool: Pool, settings: &QueueSettings, wakeups: Wakeups) -> Self {
-        let alone = Alone::new(&pool);
+        let alone = Alone::new(&pool, settings.lease);
         let finisher = Finisher::new(pool.clone(), alone.clone(), settings.lease);
         let acquire = acquire::Acquire { pool: pool.clone(), finisher: finisher.clone() };
         let inner = Inner {

@@ -8,20 +8,34 @@ use tokio::time::{Instant, sleep};
 
 use super::{CONFLICT_TRIES, Error, Recovery};
 
+/// Entries of a batch that are tried in one statement.
+pub(super) struct Part {
+    pub(super) entries: Range<usize>,
+    /// Whether others were seen to hold one of them.
+    pub(super) held: bool,
+}
+
 /// What of a batch is still to be done, in the order of trying.
 pub(super) struct Parts {
-    waiting: VecDeque<Range<usize>>,
+    waiting: VecDeque<Part>,
     end: Instant,
     conflicts: u32,
 }
 
 impl Parts {
     pub(super) fn new(entries: usize, patience: Duration) -> Self {
-        let whole = (0 < entries).then_some(0..entries);
+        let whole = (0 < entries).then_some(Part { entries: 0..entries, held: false });
         Parts { waiting: whole.into_iter().collect(), end: Instant::now() + patience, conflicts: 0 }
     }
 
-    pub(super) fn next(&mut self) -> Option<Range<usize>> {
+    /// Those of a batch that was tried already.
+    pub(super) fn held(entries: usize, patience: Duration) -> Self {
+        let mut parts = Parts::new(entries, patience);
+        parts.waiting.iter_mut().for_each(|part| part.held = true);
+        parts
+    }
+
+    pub(super) fn next(&mut self) -> Option<Part> {
         self.waiting.pop_front()
     }
 
@@ -35,16 +49,19 @@ impl Parts {
         let divisible = matches!(error, Error::Locked(_)) || is_unstorable(&error);
         if divisible && 1 < part.len() {
             let middle = part.start + part.len() / 2;
-            self.waiting.push_front(middle..part.end);
-            self.waiting.push_front(part.start..middle);
+            for half in [middle..part.end, part.start..middle] {
+                self.waiting.push_front(Part { entries: half, held: false });
+            }
             return Ok(());
         }
         match error {
             // To the end of the row: the neighbours go first.
-            Error::Locked(_) if Instant::now() < self.end => self.waiting.push_back(part),
+            Error::Locked(_) if Instant::now() < self.end => {
+                self.waiting.push_back(Part { entries: part, held: true });
+            }
             Error::Conflict(_) if self.conflicts < CONFLICT_TRIES => {
                 self.conflicts += 1;
-                self.waiting.push_back(part);
+                self.waiting.push_back(Part { entries: part, held: false });
             }
             error => return Err(error),
         }
@@ -69,8 +86,9 @@ mod tests {
         let mut parts = Parts::new(8, Duration::from_secs(60));
         let mut done = Vec::new();
         let mut tries = 0;
-        while let Some(part) = parts.next() {
-            if part == (held..held + 1) && done.len() == 7 {
+        while let Some(Part { entries: part, held: again }) = parts.next() {
+            assert_eq!(again, done.len() == 7);
+            if again {
                 break;
             }
             tries += 1;
@@ -86,9 +104,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn neighbours_of_what_is_held_are_not_held_themselves() {
+        let mut parts = Parts::held(2, Duration::from_secs(60));
+        let whole = parts.next().unwrap();
+        assert!(whole.held);
+        parts.again(whole.entries, locked(), |_| false).await.unwrap();
+        while let Some(part) = parts.next() {
+            assert!(!part.held && part.entries.len() == 1);
+        }
+    }
+
+    #[tokio::test]
     async fn patience_ends_with_the_lease() {
         let mut parts = Parts::new(1, Duration::ZERO);
-        let part = parts.next().unwrap();
+        let part = parts.next().unwrap().entries;
         let error = parts.again(part, locked(), |_| false).await.unwrap_err();
         assert!(matches!(error, Error::Locked(_)));
     }

@@ -73,7 +73,7 @@ struct WorkerBody {
     health: String,
     /// Null means all.
     kinds: Option<Vec<String>>,
-    /// The queues that it last asked for.
+    /// The queues that it asked for, the newest hundred, the newest first.
     queues: Vec<String>,
     capacity: Option<i32>,
     /// How many jobs it runs at this moment.

@@ -11,6 +11,12 @@ use crate::model::{AcquiredJob, Execution, RawJson, Token};
 /// How many calls one statement may carry; `acquire_calls` in SQL.
 pub const MOST_CALLS: usize = 100;
 
+/// How many bytes of args one reply carries, if it has more than one job; `acquire_bytes` in SQL.
+pub const MOST_BYTES: usize = 8 << 20;
+
+/// How many bytes one job's args have at most; `args_bytes` in SQL.
+pub const MOST_ARGS_BYTES: usize = 256 << 10;
+
 /// What a worker asks for, and what it says of itself.
 #[derive(Clone)]
 pub struct AcquireCall {

@@ -1,12 +1,14 @@
-//! Running one handler: its timeout, its stop, and what its answer means.
+//! Running one handler: its timeout, its stop, its panics, and what its answer means.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tracing::{debug, warn};
 
 use super::core::Core;
-use super::handler::Answer;
+use super::handler::{Answer, panic_message};
 use super::job::Job;
 use super::outcome::Ending;
 use super::room::Place;
@@ -32,20 +34,11 @@ pub(super) async fn execute(
     debug!({ field::JOB_ID } = %id, { field::ATTEMPT } = attempt, "started");
     let job = Job::new(acquired, core.id, core.schema.clone(), signal.clone());
     let settled = job.settled();
-    let mut running = std::pin::pin!(handler.run(job, place));
-    let mut answer = tokio::select! {
-        // The handler first: one that is quick costs neither a timer nor a waiter.
-        biased;
-        answer = &mut running => Some(answer),
-        () = passed(timeout) => {
-            signal.stop(StopReason::TimedOut);
-            None
-        }
-        () = signal.token().cancelled() => None,
-    };
-    if answer.is_none() {
-        answer = tokio::time::timeout(core.settings.stop_grace, &mut running).await.ok();
-    }
+    let grace = core.settings.stop_grace;
+    let heard = hear(handler.run(job, place), timeout, &signal, grace);
+    // A handler may panic when it is polled, and when it is given up and dropped.
+    let answer = AssertUnwindSafe(heard).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|panic| Some(Err(panic_message(&*panic))));
     if answer.is_none() {
         warn!({ field::JOB_ID } = %id, { field::ATTEMPT } = attempt, "the handler did not stop");
     }
@@ -53,6 +46,26 @@ pub(super) async fn execute(
         return None;
     }
     Some(ending(signal.reason(), timeout, answer))
+}
+
+/// What the handler answers; `None` when it was told to stop and does not within the grace.
+async fn hear(
+    running: impl Future<Output = Answer>,
+    timeout: Option<Duration>,
+    signal: &StopSignal,
+    grace: Duration,
+) -> Option<Answer> {
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        // The handler first: one that is quick costs neither a timer nor a waiter.
+        biased;
+        answer = &mut running => return Some(answer),
+        () = passed(timeout) => {
+            signal.stop(StopReason::TimedOut);
+        }
+        () = signal.token().cancelled() => {}
+    }
+    tokio::time::timeout(grace, running).await.ok()
 }
 
 fn ending(reason: Option<StopReason>, timeout: Option<Duration>, answer: Option<Answer>) -> Ending {

@@ -1,4 +1,4 @@
-//! Handlers by kind, and calling one so that a panic is an error like any other.
+//! Handlers by kind, and calling one.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -6,8 +6,6 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-
-use futures_util::FutureExt;
 
 use super::job::Job;
 use super::outcome::Outcome;
@@ -51,19 +49,22 @@ impl Handler {
         Handler::Blocking(Arc::new(move |job| answer(handler(job))))
     }
 
-    /// Runs it. It takes its place until it has really ended: a blocking one goes on when nobody
-    /// waits for it any more.
+    /// Runs it; a panic of an async one is the caller's to catch. It takes its place until it has
+    /// really ended: a blocking one goes on when nobody waits for it any more.
     pub(super) async fn run(&self, job: Job, place: Arc<Place>) -> Answer {
         match self {
             Handler::Async(handler) => {
                 let _place = place;
-                let running = AssertUnwindSafe(handler(job)).catch_unwind();
-                running.await.unwrap_or_else(|panic| Err(panic_message(&*panic)))
+                handler(job).await
             }
             Handler::Blocking(handler) => {
                 let handler = handler.clone();
                 let running = tokio::task::spawn_blocking(move || {
                     let _place = place;
+                    // Threads may be busy for longer than there was time.
+                    if let Some(reason) = job.stop_reason() {
+                        return Err(reason.as_str().to_owned());
+                    }
                     catch_unwind(AssertUnwindSafe(|| handler(job)))
                         .unwrap_or_else(|panic| Err(panic_message(&*panic)))
                 });
@@ -78,7 +79,7 @@ fn answer<O: Into<Outcome>, E: Display>(result: Result<O, E>) -> Answer {
     result.map(Into::into).map_err(|error| format!("{error:#}"))
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("of no words"))

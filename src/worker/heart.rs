@@ -1,6 +1,6 @@
 //! The heartbeat: extends the lease on a connection of its own, and stops what must be stopped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -39,18 +39,21 @@ pub(super) async fn beat(core: Arc<Core>, pool: Pool) {
 }
 
 /// Stops everything at the moment when the lease ends by this process's own clock, whatever the
-/// database or the heartbeat do.
-pub(super) async fn watch_lease(core: Arc<Core>) {
-    loop {
-        let now = Instant::now();
-        let lost = core.ledger.expire(now);
-        if 0 < lost {
-            warn!({ field::WORKER_ID } = %core.id, "the lease has ended: {lost} job(s) lost");
-        }
-        let until = core.ledger.trusted_until().filter(|until| now < *until);
-        let wait = until.map_or(core.settings.lease / 10, |until| until - now);
+/// database or the heartbeat do; goes on as long as anything of the worker does.
+pub(super) async fn watch_lease(core: Weak<Core>) {
+    while let Some(wait) = core.upgrade().map(|core| until_lease_end(&core)) {
         tokio::time::sleep(wait).await;
     }
+}
+
+fn until_lease_end(core: &Core) -> Duration {
+    let now = Instant::now();
+    let lost = core.ledger.expire(now);
+    if 0 < lost {
+        warn!({ field::WORKER_ID } = %core.id, "the lease has ended: {lost} job(s) lost");
+    }
+    let until = core.ledger.trusted_until().filter(|until| now < *until);
+    until.map_or(core.settings.lease / 10, |until| until - now)
 }
 
 async fn once(core: &Core, pool: &Pool) -> Result<(), Error> {

@@ -61,8 +61,11 @@ impl Lane {
         let mut pause = Pause::new(self.core.settings.poll);
         // Whether the last answer was as full as could be: only then a second call is worth it.
         let mut backlog = false;
+        // After a failure there is no call until then.
+        let mut rests_until = None;
         loop {
             let news = match calls.len() {
+                _ if rests_until.is_some() => News::Slot,
                 0 => News::Room,
                 1 if backlog => News::FullRoom,
                 _ => News::Slot,
@@ -79,8 +82,13 @@ impl Lane {
                     self.start_runners();
                     continue;
                 }
+                () = until(rests_until) => {
+                    rests_until = None;
+                    continue;
+                }
                 () = self.core.stop.cancelled(), if calls.is_empty() => break,
             };
+            rests_until = None;
             match answer {
                 Ok(jobs) if jobs.is_empty() => {
                     backlog = false;
@@ -101,7 +109,7 @@ impl Lane {
                     backlog = false;
                     self.room.answered(asked, Vec::new());
                     warn!({ field::QUEUE } = self.queue, "acquire failed: {}", error.chain());
-                    self.rest(pause.next()).await;
+                    rests_until = Some(Instant::now() + pause.next());
                 }
             }
         }
@@ -206,11 +214,12 @@ impl Lane {
             debug!({ field::JOB_ID } = %finish.execution.job_id, "lost, so nothing is said");
         }
     }
+}
 
-    async fn rest(&self, pause: Duration) {
-        tokio::select! {
-            () = self.core.stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
+/// Never, without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }

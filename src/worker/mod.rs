@@ -209,7 +209,8 @@ impl Worker {
     /// Jobs to fetch ahead of the free slots of each queue. Unless given, as many as start within
     /// 20 ms at the pace of the last jobs, 2,000 at most: many where jobs are short, none where
     /// they are long. What then waits for longer than a second all the same is given back, since
-    /// another worker may be idle.
+    /// another worker may be idle. With a number of your own it waits for as long as it takes, and
+    /// the database counts a job's timeout from when it was acquired.
     pub fn prefetch(mut self, jobs: usize) -> Self {
         self.settings.prefetch = Some(jobs);
         self

@@ -48,7 +48,7 @@ pub(super) struct Room {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Ready>,
-    /// Since when the first of those waits, or the one before it did.
+    /// Since when the first of those waits, or the one before it did; means nothing without one.
     waiting_since: Option<Instant>,
     running: usize,
     asked: usize,
@@ -153,7 +153,8 @@ impl Room {
     /// What was fetched ahead at the pace of jobs that were shorter than those that run now.
     pub(super) fn take_late(&self, patience: Duration) -> Vec<Ready> {
         let mut state = self.lock();
-        let late = state.waiting_since.is_some_and(|since| patience <= since.elapsed());
+        let late = !state.waiting.is_empty()
+            && state.waiting_since.is_some_and(|since| patience <= since.elapsed());
         if !late || matches!(self.ahead, Ahead::Fixed(_)) {
             return Vec::new();
         }
@@ -291,6 +292,23 @@ mod tests {
         assert_eq!(room.hire(), 1);
         room.resumed();
         assert_eq!(room.hire(), 0);
+    }
+
+    #[test]
+    fn an_idle_lane_keeps_its_pace() {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let room = room(3, Ahead::Paced(2_000));
+        room.note(Duration::from_micros(1));
+        let long_ago = Instant::now().checked_sub(PATIENCE);
+        room.lock().waiting_since = long_ago;
+        assert!(room.take_late(PATIENCE).is_empty());
+        assert_eq!(room.ask(News::FullRoom), Some(MOST_JOBS));
+        room.answered(MOST_JOBS, jobs(2));
+        assert!(room.take_late(PATIENCE).is_empty(), "they have just come");
+        room.lock().waiting_since = long_ago;
+        assert_eq!(room.take_late(PATIENCE).len(), 2);
+        assert_eq!(room.ask(News::FullRoom), None, "only the slots are worth asking for");
+        assert_eq!(room.ask(News::Room), Some(3));
     }
 
     #[test]

@@ -36,6 +36,9 @@ impl Worker {
     /// started is given back at once, and what runs may end within the drain time (a second
     /// signal cuts it short). What has not ended by then is told to stop and given back.
     ///
+    /// A run that is dropped instead starts nothing more. What it has in hand is left to its lease:
+    /// what ends before is still told, and what does not is told to stop then.
+    ///
     /// A database that goes away is waited for.
     ///
     /// # Errors
@@ -44,7 +47,6 @@ impl Worker {
     pub async fn run(self, shutdown: &Shutdown) -> Result<(), Error> {
         self.check()?;
         let stop = shutdown.token().child_token();
-        // A run that is dropped starts nothing more; what runs is left to its lease.
         let _guard = stop.clone().drop_guard();
         let core = Arc::new(self.core(shutdown, &stop)?);
         let (finishes, finish_receiver) = mpsc::channel(FINISH_CAPACITY);
@@ -56,7 +58,8 @@ impl Worker {
 
         let mut keepers = JoinSet::new();
         keepers.spawn(heart::beat(core.clone(), heart_pool(&self.options)?));
-        keepers.spawn(heart::watch_lease(core.clone()));
+        // Not among these: handlers outlive a run that is dropped, and their lease ends too.
+        let watch = tokio::spawn(heart::watch_lease(Arc::downgrade(&core)));
         let mut acquiring = JoinSet::new();
         for lane in lanes.into_values() {
             acquiring.spawn(lane.clone().give_back_late());
@@ -67,7 +70,10 @@ impl Worker {
         acquiring.join_all().await;
         drain(&core, &jobs, shutdown).await;
         // Every sender has gone with its lane and jobs, so it ends when all is said, or by then.
-        if tokio::time::timeout(core.settings.lease, finisher).await.is_err() {
+        if tokio::time::timeout(core.settings.lease, finisher).await.is_ok() {
+            watch.abort();
+        } else {
+            // Without heartbeats the lease ends, and the finisher with it.
             warn!("{} finish(es) could not be told; they will be rescued", core.ledger.len());
         }
         info!({ field::WORKER_ID } = %core.id, "stopped");

@@ -11,10 +11,12 @@
 //!
 //! 1. Each call gets its own answer, after the commit, or an error; a panic or the runtime's end
 //!    included. An answer whose caller went away is the verb's to undo.
-//! 2. What is wrong with one call is told to that one alone: its neighbours are sent again.
+//! 2. What is wrong with one call is told to that one alone: its neighbours are sent again, until
+//!    so many statements have waited for locks in vain that it is no single call.
 //! 3. No more calls and bytes wait than the [`Room`] has; a call beyond is refused at once.
 //! 4. Others wait for a statement no longer than [`PATIENCE`], while not too many take long.
-//! 5. Calls are sent in the order in which they came, but for those with the same mark.
+//! 5. The calls of a key are sent in the order in which they came.
+//! 6. However many keys there are, a verb has no more statements under way than it has turns.
 
 mod lane;
 mod room;
@@ -31,16 +33,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::error;
-use uuid::Uuid;
 
 use super::measure;
 use crate::db::Error;
 use lane::{Lane, Reply, Waiting};
-use send::{Batch, send};
+use send::{Batch, PARTS_AT_ONCE, send};
 
 pub(super) use lane::Weight;
 pub(super) use room::{Place, Room};
@@ -51,13 +52,13 @@ pub const MOST_WAITING: usize = 4_000;
 /// What these may weigh, in bytes.
 const MOST_WAITING_BYTES: usize = 64 << 20;
 
-/// Statements of one lane that others wait for. A second one only makes the batches smaller.
-const IN_FLIGHT: usize = 1;
+/// Statements of one verb that others wait for, one a lane: more would make the batches smaller.
+const IN_FLIGHT: usize = 2;
 
 /// How long others wait for a statement.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Statements of one lane that may take longer than that.
+/// Statements of one verb that may take longer than that.
 const MOST_SLOW: usize = 4;
 
 /// What is called, by many at a time.
@@ -77,11 +78,6 @@ pub(super) trait Verb: Send + Sync + 'static {
     /// What a call adds to a statement.
     fn weigh(call: &Self::Call) -> Weight;
 
-    /// No two calls with the same mark share a statement.
-    fn mark(_call: &Self::Call) -> Option<Uuid> {
-        None
-    }
-
     /// Sends two calls or more in one statement, and gives an answer each, in their order. `None`
     /// is for one that has to be sent alone.
     fn together(
@@ -94,6 +90,11 @@ pub(super) trait Verb: Send + Sync + 'static {
 
     /// Whether the error of a shared statement may be the fault of some of its calls.
     fn is_of_some(key: &Self::Key, error: &Error) -> bool;
+
+    /// The answer to a call that was never sent alone, since others hold whatever was tried.
+    fn given_up(_call: Self::Call, error: Error) -> Result<Self::Answer, Error> {
+        Err(error)
+    }
 
     /// Undoes what was done for a caller who went away.
     fn undo(&self, _call: Self::Call, _answer: Self::Answer) -> impl Future<Output = ()> + Send {
@@ -112,12 +113,28 @@ struct Shared<V: Verb> {
     verb: V,
     room: Room,
     lanes: Mutex<Lanes<V>>,
+    turns: Turns,
+}
+
+/// The right to have a statement under way.
+struct Turns {
+    /// For one that others wait for.
+    in_flight: Semaphore,
+    /// For one that takes long.
+    slow: Semaphore,
+    /// For a part of a batch that failed.
+    parts: Semaphore,
 }
 
 impl<V: Verb> Coalescer<V> {
     pub(super) fn new(verb: V) -> Self {
         let room = Room::new(MOST_WAITING, MOST_WAITING_BYTES);
-        Coalescer { shared: Arc::new(Shared { verb, room, lanes: Mutex::default() }) }
+        let turns = Turns {
+            in_flight: Semaphore::new(IN_FLIGHT),
+            slow: Semaphore::new(MOST_SLOW),
+            parts: Semaphore::new(PARTS_AT_ONCE),
+        };
+        Coalescer { shared: Arc::new(Shared { verb, room, lanes: Mutex::default(), turns }) }
     }
 
     /// Sends a call with others of its key, and gives its own answer. Dropped before that, it is
@@ -131,10 +148,9 @@ impl<V: Verb> Coalescer<V> {
         let place = self.shared.room.enter(weight.bytes);
         let place = Some(place.ok_or_else(|| overloaded(V::NAME))?);
         let (sender, answered) = oneshot::channel();
-        let mark = V::mark(&call);
-        let waiting = Waiting { call, weight, mark, reply: Reply { sender, place } };
+        let waiting = Waiting { call, weight, reply: Reply { sender, place } };
         if self.shared.push(&key, waiting) {
-            start(&self.shared, &key);
+            Post::new(self.shared.clone(), key).start();
         }
         let given_up = || Error::unavailable("the call was given up inside this process");
         answered.await.unwrap_or_else(|_| Err(given_up()))
@@ -157,7 +173,7 @@ impl<V: Verb> Shared<V> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a call to its lane. Whether that needs another driver, which counts from now on.
+    /// Adds a call to its lane. Whether that needs a driver, which counts from now on.
     fn push(&self, key: &V::Key, waiting: Waiting<V::Call, V::Answer>) -> bool {
         let mut lanes = self.lock();
         let lane = match lanes.get_mut(key) {
@@ -165,9 +181,7 @@ impl<V: Verb> Shared<V> {
             None => lanes.entry(key.clone()).or_default(),
         };
         lane.waiting.push_back(waiting);
-        let needed = lane.drivers < IN_FLIGHT;
-        lane.drivers += usize::from(needed);
-        needed
+        !std::mem::replace(&mut lane.driven, true)
     }
 }
 
@@ -177,26 +191,26 @@ pub(super) fn overloaded(verb: &'static str) -> Error {
     Error::Overloaded
 }
 
-/// Starts a driver, which the lane has counted.
-fn start<V: Verb>(shared: &Arc<Shared<V>>, key: &V::Key) {
-    tokio::spawn(drive(shared.clone(), key.clone()));
-}
-
 /// Sends what waits in a lane until nothing does.
-async fn drive<V: Verb>(shared: Arc<Shared<V>>, key: V::Key) {
-    let mut post = Post { shared: &shared, key: &key, stands: Stands::InTheWay };
+async fn drive<V: Verb>(mut post: Post<V>) {
+    let (shared, key) = (post.shared.clone(), post.key.clone());
     loop {
         // Those who were just answered come again before the next batch is taken.
         yield_now().await;
+        let mut in_flight = Some(shared.turns.in_flight.acquire().await);
+        let mut slow = None;
         let Some(batch) = post.take() else { return };
-        let mut sending = pin!(AssertUnwindSafe(send(&shared.verb, &key, batch)).catch_unwind());
+        let sending = send(&shared.verb, &key, batch, &shared.turns.parts);
+        let mut sending = pin!(AssertUnwindSafe(sending).catch_unwind());
         let outcome = loop {
             tokio::select! {
                 biased;
                 outcome = &mut sending => break outcome,
-                () = sleep(PATIENCE), if post.stands == Stands::InTheWay => {
-                    if post.step_aside() {
-                        start(&shared, &key);
+                () = sleep(PATIENCE), if slow.is_none() => {
+                    slow = shared.turns.slow.try_acquire().ok();
+                    if slow.is_some() {
+                        in_flight = None;
+                        post.step_aside();
                     }
                 }
             }
@@ -205,78 +219,61 @@ async fn drive<V: Verb>(shared: Arc<Shared<V>>, key: V::Key) {
             // Its calls are answered by the loss of their replies.
             error!("a statement of {} ended in a panic", V::NAME);
         }
-        if post.stands == Stands::Aside {
+        if slow.is_some() {
             return;
         }
+        drop(in_flight);
     }
 }
 
-/// How a driver is counted in its lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stands {
-    InTheWay,
-    Aside,
-    NotAtAll,
+/// The duty to drive a lane, given up however its holder ends: run, or dropped before that.
+struct Post<V: Verb> {
+    shared: Arc<Shared<V>>,
+    key: V::Key,
+    held: bool,
 }
 
-/// A driver's place in its lane, left however the driver ends.
-struct Post<'a, V: Verb> {
-    shared: &'a Shared<V>,
-    key: &'a V::Key,
-    stands: Stands,
-}
+impl<V: Verb> Post<V> {
+    /// That of a lane which counts on it already.
+    fn new(shared: Arc<Shared<V>>, key: V::Key) -> Self {
+        Post { shared, key, held: true }
+    }
 
-impl<V: Verb> Post<'_, V> {
+    fn start(self) {
+        tokio::spawn(drive(self));
+    }
+
     /// The next batch; without one the post is left.
     fn take(&mut self) -> Option<Batch<V>> {
         let mut lanes = self.shared.lock();
-        let batch = lanes.get_mut(self.key)?.take(V::MOST_CALLS);
+        let batch = lanes.get_mut(&self.key)?.take(V::MOST_CALLS);
         if batch.is_empty() {
-            self.leave(&mut lanes);
+            lanes.remove(&self.key);
+            self.held = false;
             return None;
         }
         Some(Batch::new(batch))
     }
 
-    /// Lets others go on, if not too many do so already. Whether another driver is needed.
-    fn step_aside(&mut self) -> bool {
+    /// Leaves the lane to another driver, if there is something to send.
+    fn step_aside(&mut self) {
         let mut lanes = self.shared.lock();
-        let Some(lane) = lanes.get_mut(self.key).filter(|lane| lane.slow < MOST_SLOW) else {
-            return false;
-        };
-        self.stands = Stands::Aside;
-        lane.slow += 1;
-        let needed = !lane.waiting.is_empty();
-        lane.drivers -= usize::from(!needed);
-        needed
-    }
-
-    fn leave(&mut self, lanes: &mut Lanes<V>) {
-        if let Some(lane) = lanes.get_mut(self.key) {
-            match std::mem::replace(&mut self.stands, Stands::NotAtAll) {
-                Stands::InTheWay => lane.drivers -= 1,
-                Stands::Aside => lane.slow -= 1,
-                Stands::NotAtAll => {}
-            }
-            if lane.is_over() {
-                lanes.remove(self.key);
-            }
+        self.held = false;
+        if lanes.get(&self.key).is_some_and(|lane| !lane.waiting.is_empty()) {
+            drop(lanes);
+            Post::new(self.shared.clone(), self.key.clone()).start();
+        } else {
+            lanes.remove(&self.key);
         }
     }
 }
 
-impl<V: Verb> Drop for Post<'_, V> {
+impl<V: Verb> Drop for Post<V> {
     fn drop(&mut self) {
-        let mut lost = Default::default();
-        let mut lanes = self.shared.lock();
-        // Nobody would send these: the runtime ends, or this code has panicked.
-        if self.stands == Stands::InTheWay
-            && let Some(lane) = lanes.get_mut(self.key).filter(|lane| lane.drivers == 1)
-        {
-            lost = std::mem::take(&mut lane.waiting);
+        if self.held {
+            // Nobody would send these: the runtime ends, or this code has panicked.
+            let lost = self.shared.lock().remove(&self.key);
+            drop(lost);
         }
-        self.leave(&mut lanes);
-        drop(lanes);
-        drop(lost);
     }
 }

@@ -1,17 +1,24 @@
 //! Sending a batch: one statement for all; where that fails for some of them, parts of it.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
 
-use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Semaphore;
 
 use super::Verb;
 use super::lane::{Reply, Waiting};
 use crate::db::Error;
 use crate::engine::measure;
 
-/// A batch that failed is sent again in so many parts, at the same time.
+/// A batch that failed is sent again in so many parts.
 const PARTS: usize = 8;
+
+/// Parts of one verb's batches that are under way at once.
+pub(super) const PARTS_AT_ONCE: usize = 4;
+
+/// After so many statements in a row that waited for others in vain, what is left of a batch is
+/// given up: it is no single call that is locked.
+const MOST_IN_VAIN: usize = 2 * PARTS;
 
 /// Calls and, at the same places, where their answers go.
 pub(super) struct Batch<V: Verb> {
@@ -44,41 +51,99 @@ impl<V: Verb> Batch<V> {
         parts
     }
 
-    fn fail(self, error: Error) {
+    fn fail(self, error: &Error) {
         for reply in self.replies {
             // Who went away needs no error.
             let _ = reply.send(Err(error.copy()));
         }
     }
+
+    fn give_up(self, error: &Error) {
+        for (call, reply) in self.calls.into_iter().zip(self.replies) {
+            let _ = reply.send(V::given_up(call, error.copy()));
+        }
+    }
 }
 
-/// Sends a batch and answers each of its calls.
-pub(super) async fn send<V: Verb>(verb: &V, key: &V::Key, batch: Batch<V>) {
+/// Sends a batch and answers each of its calls. A part needs one of the verb's turns.
+pub(super) async fn send<V: Verb>(verb: &V, key: &V::Key, batch: Batch<V>, turns: &Semaphore) {
+    let mut rest = Rest { waiting: VecDeque::new(), in_vain: 0 };
+    rest.note(send_once(verb, key, batch).await);
+    let in_turn = |part| async {
+        let _turn = turns.acquire().await;
+        send_once(verb, key, part).await
+    };
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        while under_way.len() < PARTS_AT_ONCE
+            && let Some(part) = rest.waiting.pop_front()
+        {
+            under_way.push(in_turn(part));
+        }
+        match under_way.next().await {
+            Some(sent) => rest.note(sent),
+            None => return,
+        }
+    }
+}
+
+/// What is left of a batch, large parts first.
+struct Rest<V: Verb> {
+    waiting: VecDeque<Batch<V>>,
+    /// Statements for several calls since the last that succeeded.
+    in_vain: usize,
+}
+
+impl<V: Verb> Rest<V> {
+    fn note(&mut self, sent: Sent<V>) {
+        match sent {
+            Sent::Alone => {}
+            Sent::Together(left) => {
+                self.in_vain = 0;
+                self.waiting.extend(left);
+            }
+            Sent::Failed(batch, error) => {
+                let waited = matches!(error, Error::Locked(_) | Error::Timeout(_));
+                self.in_vain += usize::from(waited);
+                if self.in_vain < MOST_IN_VAIN {
+                    self.waiting.extend(batch.parts());
+                } else {
+                    batch.give_up(&error);
+                    self.waiting.drain(..).for_each(|part| part.give_up(&error));
+                }
+            }
+        }
+    }
+}
+
+/// What became of a statement.
+enum Sent<V: Verb> {
+    /// It was for one call, which is answered.
+    Alone,
+    /// All calls are answered but these, each of which has to go alone.
+    Together(Vec<Batch<V>>),
+    /// Some of these calls are at fault, or held up by others.
+    Failed(Batch<V>, Error),
+}
+
+async fn send_once<V: Verb>(verb: &V, key: &V::Key, batch: Batch<V>) -> Sent<V> {
     measure::batch(V::NAME, batch.calls.len());
     if batch.calls.len() == 1 {
-        return send_alone(verb, batch).await;
+        send_alone(verb, batch).await;
+        return Sent::Alone;
     }
     match verb.together(&batch.calls).await {
-        Ok(answers) if answers.len() == batch.calls.len() => answer(verb, batch, answers).await,
+        Ok(answers) if answers.len() == batch.calls.len() => {
+            return Sent::Together(answer(verb, batch, answers).await);
+        }
         Ok(answers) => {
             let (came, sent) = (answers.len(), batch.calls.len());
-            batch.fail(Error::Other(format!("{came} answers came to {sent} calls").into()));
+            batch.fail(&Error::Other(format!("{came} answers came to {sent} calls").into()));
         }
-        Err(error) if V::is_of_some(key, &error) => {
-            let parts = batch.parts();
-            join_all(parts.into_iter().map(|part| send_part(verb, key, part))).await;
-        }
-        Err(error) => batch.fail(error),
+        Err(error) if V::is_of_some(key, &error) => return Sent::Failed(batch, error),
+        Err(error) => batch.fail(&error),
     }
-}
-
-/// Boxed, since `send` starts it and it is a `send` again.
-fn send_part<'a, V: Verb>(
-    verb: &'a V,
-    key: &'a V::Key,
-    batch: Batch<V>,
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-    Box::pin(send(verb, key, batch))
+    Sent::Together(Vec::new())
 }
 
 async fn send_alone<V: Verb>(verb: &V, batch: Batch<V>) {
@@ -90,8 +155,12 @@ async fn send_alone<V: Verb>(verb: &V, batch: Batch<V>) {
     }
 }
 
-/// Gives out the answers first, then does what is left to do for single calls.
-async fn answer<V: Verb>(verb: &V, batch: Batch<V>, answers: Vec<Option<V::Answer>>) {
+/// Gives out the answers first, then undoes what nobody wants. The calls that were not answered.
+async fn answer<V: Verb>(
+    verb: &V,
+    batch: Batch<V>,
+    answers: Vec<Option<V::Answer>>,
+) -> Vec<Batch<V>> {
     let mut left = Vec::new();
     let mut unwanted = Vec::new();
     for ((call, reply), answer) in batch.calls.into_iter().zip(batch.replies).zip(answers) {
@@ -107,5 +176,5 @@ async fn answer<V: Verb>(verb: &V, batch: Batch<V>, answers: Vec<Option<V::Answe
     for (call, answer) in unwanted {
         verb.undo(call, answer).await;
     }
-    stream::iter(left).for_each_concurrent(PARTS, |one| send_alone(verb, one)).await;
+    left
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::*;
 use crate::model::Code;
@@ -52,10 +53,6 @@ impl Verb for Echo {
 
     fn weigh(_: &u32) -> Weight {
         Weight { entries: 1, bytes: 1 }
-    }
-
-    fn mark(call: &u32) -> Option<Uuid> {
-        (*call == 7).then(|| Uuid::from_u128(7))
     }
 
     async fn together(&self, calls: &[u32]) -> Result<Vec<Option<u32>>, Error> {
@@ -130,7 +127,7 @@ async fn calls_that_come_meanwhile_travel_together() {
 #[tokio::test]
 async fn what_is_wrong_with_one_is_told_to_that_one() {
     let coalescer = echo(PLENTY);
-    let mut calls: Vec<u32> = (0..60).filter(|call| *call != 7).collect();
+    let mut calls: Vec<u32> = (0..60).collect();
     calls.extend([INVALID, INVALID + 1, LOCKED]);
     for (call, answer) in calls.iter().zip(all(&coalescer, &calls).await) {
         match answer {
@@ -142,6 +139,33 @@ async fn what_is_wrong_with_one_is_told_to_that_one() {
     }
     // All, eight parts, the parts of one of these, and its single calls.
     assert!(sent(&coalescer).len() <= 1 + 8 + 8 + 8, "{:?}", sent(&coalescer));
+}
+
+#[tokio::test]
+async fn parts_are_sent_a_few_at_a_time_and_not_for_ever() {
+    let coalescer = echo(1);
+    let calls = vec![LOCKED; 100];
+    let (answers, ()) = tokio::join!(all(&coalescer, &calls), async {
+        while sent(&coalescer).len() < 1 + PARTS_AT_ONCE {
+            yield_now().await;
+        }
+        sleep(PATIENCE * 3).await;
+        assert_eq!(sent(&coalescer).len(), 1 + PARTS_AT_ONCE);
+        coalescer.verb().gate.add_permits(PLENTY);
+    });
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Locked(_)))));
+    // All, eight parts, and as many parts of these again.
+    assert!(sent(&coalescer).len() <= 1 + 8 + 8 + PARTS_AT_ONCE, "{}", sent(&coalescer).len());
+    assert_eq!(coalescer.waiting().1, 0);
+}
+
+#[tokio::test]
+async fn many_that_others_hold_fail_none_of_their_neighbours() {
+    let coalescer = echo(PLENTY);
+    let calls: Vec<u32> = (0..100).map(|call| if call % 4 == 0 { LOCKED } else { 10 }).collect();
+    for (call, answer) in calls.iter().zip(all(&coalescer, &calls).await) {
+        assert_eq!(answer.is_ok(), *call == 10);
+    }
 }
 
 #[tokio::test]
@@ -163,14 +187,14 @@ async fn what_has_to_go_alone_does() {
 }
 
 #[tokio::test]
-async fn the_same_mark_and_another_key_travel_apart() {
+async fn another_key_travels_apart() {
     let coalescer = echo(PLENTY);
     let other = coalescer.call(false, 9);
-    let (answers, other) = tokio::join!(all(&coalescer, &[7, 7, 1]), other);
+    let (answers, other) = tokio::join!(all(&coalescer, &[7, 1]), other);
     assert!(answers.iter().all(Result::is_ok) && other.is_ok());
     let mut found = sent(&coalescer);
     found.sort();
-    assert_eq!(found, [&[7][..], &[7, 1], &[9]]);
+    assert_eq!(found, [&[7, 1][..], &[9]]);
 }
 
 #[tokio::test]
@@ -282,4 +306,23 @@ fn the_end_of_a_runtime_is_an_error_and_no_hang() {
     drop(first);
     assert!(matches!(other.block_on(second).unwrap(), Err(Error::Unavailable(_))));
     assert_eq!(coalescer.waiting().1, 0);
+}
+
+#[test]
+fn a_runtime_that_ends_before_a_driver_has_begun_is_an_error_and_no_hang() {
+    let coalescer = echo(PLENTY);
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    let (one, other) = (runtime(), runtime());
+    let mut first = Box::pin(coalescer.call(true, 1));
+    one.block_on(async { assert!(first.as_mut().now_or_never().is_none()) });
+    drop(one);
+    other.block_on(async {
+        let soon = Duration::from_secs(10);
+        let answer = timeout(soon, coalescer.call(true, 2)).await.expect("it is sent");
+        assert_eq!(answer.unwrap(), 2);
+        let lost = timeout(soon, first).await.expect("it is answered");
+        assert!(matches!(lost, Err(Error::Unavailable(_))));
+    });
+    assert_eq!(sent(&coalescer), [[2]]);
 }

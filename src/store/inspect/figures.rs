@@ -47,7 +47,7 @@ pub struct WorkerFigures {
     pub status: String,
     /// The kinds that it can run; all where `None`.
     pub kinds: Option<Vec<String>>,
-    /// The queues that it last asked for.
+    /// The queues that it asked for, the newest hundred, the newest first.
     pub queues: Vec<String>,
     /// How many jobs it runs at once.
     pub capacity: Option<i32>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{options, scalar};
+use rowlock::config::Pooler;
 use rowlock::db::{Error, Pool, Recovery};
 use rowlock::model::Code;
 
@@ -98,6 +99,30 @@ async fn a_statement_outlives_a_change_of_its_function() {
     let change = "drop view v; create view v as select 2::bigint as a";
     pool.get().await.unwrap().batch(change).await.unwrap();
     assert_eq!(scalar::<i64>(&pool, "select * from v").await, 2);
+}
+
+#[tokio::test]
+async fn behind_a_pooler_nothing_is_tried_again_outside_a_transaction_that_is_set_up() {
+    let mut options = options().await;
+    options.settings.pooler = Pooler::Transaction;
+    let pool = Pool::new(&options).unwrap();
+    let mut connection = pool.get().await.unwrap();
+    let transaction = connection.begin().await.unwrap();
+    // Temporary, so that it is found whatever the search_path.
+    let make = "create temp sequence tries;
+        create function pg_temp.fails() returns void language plpgsql as $$
+        begin
+            perform nextval('pg_temp.tries');
+            raise exception 'no' using errcode = '0A000';
+        end $$";
+    let outcome = transaction.batch(make).await;
+    transaction.end(outcome).await.unwrap();
+    connection.query("select pg_temp.fails()", &[]).await.unwrap_err();
+    let tries = connection.query_one("select last_value from pg_temp.tries", &[]).await.unwrap();
+    assert_eq!(tries.get::<_, i64>(0), 1);
+    let left = "select count(*) from pg_prepared_statements";
+    let left = connection.query_one(left, &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 0);
 }
 
 #[tokio::test]

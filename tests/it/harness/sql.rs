@@ -91,6 +91,15 @@ async fn in_time<T>(
     done.unwrap_or_else(|_| panic!("{sql:.500}: still running after {STATEMENT_DEADLINE:?}"))
 }
 
+/// Pages that the statement reads, its functions' too.
+pub(crate) async fn pages(client: &Client, sql: &str) -> i64 {
+    let plan: serde_json::Value =
+        value(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
+    let top = &plan[0]["Plan"];
+    let blocks = |name: &str| top[name].as_i64().expect("a count");
+    blocks("Shared Hit Blocks") + blocks("Shared Read Blocks")
+}
+
 /// The backend's process id, for `blocked_on_lock`.
 pub(crate) async fn pid(client: &Client) -> i32 {
     value(client, "select pg_backend_pid()").await

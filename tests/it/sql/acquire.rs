@@ -182,27 +182,35 @@ async fn a_paused_queue_gives_nothing_and_takes_everything() {
 }
 
 #[tokio::test]
-async fn the_workers_row_is_written_only_when_its_lease_needs_it() {
+async fn the_workers_row_is_written_only_when_its_lease_or_a_new_queue_needs_it() {
     let db = Db::new().await;
     let client = db.connect().await;
     let worker = Uuid::new_v4();
     let version = format!("select xmin::text || ctid::text from workers where id = '{worker}'");
     acquire_with(&client, worker, "'{a}', lease => '60 s', name => 'w', capacity => 3").await;
     let first: String = value(&client, &version).await;
-    acquire_with(&client, worker, "'{b}', lease => '60 s'").await;
-    acquire_with(&client, worker, "'{b}', lease => '80 s'").await;
+    acquire_with(&client, worker, "'{a}', lease => '60 s'").await;
+    acquire_with(&client, worker, "'{a}', lease => '80 s'").await;
     assert_eq!(value::<String>(&client, &version).await, first);
     // Two thirds of 100 s are more than what is left of 60.
-    acquire_with(&client, worker, "'{b}', lease => '100 s', kinds => '{k}'").await;
+    acquire_with(&client, worker, "'{a}', lease => '100 s', kinds => '{k}'").await;
     let second: String = value(&client, &version).await;
     assert_ne!(second, first);
     let sql = "select format('%s %s %s %s %s', name, capacity, queues, kinds,
         round(extract(epoch from lease_ends_at - heartbeat_at))) from workers";
-    assert_eq!(value::<String>(&client, sql).await, "w 3 {b} {k} 100");
+    assert_eq!(value::<String>(&client, sql).await, "w 3 {a} {k} 100");
     run(&client, "update workers set lease_ends_at = clock_timestamp() + interval '66 s'").await;
     let third: String = value(&client, &version).await;
-    acquire_with(&client, worker, "'{b}', lease => '100 s'").await;
-    assert_ne!(value::<String>(&client, &version).await, third);
+    acquire_with(&client, worker, "'{a}', lease => '100 s'").await;
+    let fourth: String = value(&client, &version).await;
+    assert_ne!(fourth, third);
+    acquire_with(&client, worker, "'{a,b}', lease => '1 s'").await;
+    let fifth: String = value(&client, &version).await;
+    assert_ne!(fifth, fourth);
+    for queues in ["{a}", "{b}", "{b,a}"] {
+        acquire_with(&client, worker, &format!("'{queues}', lease => '1 s'")).await;
+        assert_eq!(value::<String>(&client, &version).await, fifth);
+    }
     db.finish().await;
 }
 
@@ -238,5 +246,65 @@ async fn timeouts_are_noted_with_the_grant() {
     let sql = "select g.call_number || ' ' || cardinality(job_ids) || ' ' ||
         (g.expires_at = (select min(started_at) + interval '1 h' from executions))::text from grants g";
     assert_eq!(value::<String>(&client, sql).await, "7 4 true");
+    db.finish().await;
+}
+
+/// The queues in the row of the only worker.
+const QUEUES: &str = "select array_to_string(queues, ' ') from workers";
+
+#[tokio::test]
+async fn a_worker_keeps_the_queues_that_it_asked_for_in_separate_calls() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let worker = Uuid::new_v4();
+    for (queues, known) in [("{a}", "a"), ("{b,c,b}", "b c a"), ("{c,a}", "b c a")] {
+        acquire_with(&client, worker, &format!("'{queues}'")).await;
+        assert_eq!(value::<String>(&client, QUEUES).await, known);
+    }
+    // Neither a renewal for one of them nor a heartbeat forgets the others.
+    run(&client, "update workers set lease_ends_at = clock_timestamp() + interval '1 s'").await;
+    acquire_with(&client, worker, "'{a}'").await;
+    assert_eq!(value::<String>(&client, QUEUES).await, "a b c");
+    run(&client, &format!("select heartbeat('{worker}', '{{}}', '{{}}', '{{}}')")).await;
+    assert_eq!(value::<String>(&client, QUEUES).await, "a b c");
+    let batch = format!("select acquire_batch(array['{worker}'::uuid], '{{1}}', '{{d}}')");
+    run(&client, &batch).await;
+    assert_eq!(value::<String>(&client, QUEUES).await, "d a b c");
+    // The newest hundred.
+    let many = "array(select 'q' || n from generate_series(1, 98) n)";
+    acquire_with(&client, worker, many).await;
+    let kept = "select cardinality(queues) || ' ' || queues[98] || ' ' || queues[99] || ' '
+        || queues[100] from workers";
+    assert_eq!(value::<String>(&client, kept).await, "100 q98 d a");
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn asking_for_another_queue_does_not_shorten_the_lease() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let worker = Uuid::new_v4();
+    acquire_with(&client, worker, "'{a}', lease => '1 h'").await;
+    acquire_with(&client, worker, "'{b}', lease => '1 s'").await;
+    let long = "select lease_ends_at > clock_timestamp() + interval '50 min' from workers";
+    assert!(value::<bool>(&client, long).await);
+    assert_eq!(value::<String>(&client, QUEUES).await, "b a");
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn each_queue_of_a_worker_has_floors() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let worker = Uuid::new_v4();
+    for queue in ["a", "b"] {
+        let fill = format!("select enqueue('k', queue => '{queue}') from generate_series(1, 200)");
+        run(&client, &fill).await;
+        let got = acquire_with(&client, worker, &format!("'{{{queue}}}', 200")).await;
+        assert_eq!(complete(&client, &got).await.len(), 200);
+    }
+    assert_eq!(value::<i64>(&client, "select done from floors(10)").await, 2);
+    run(&client, "select tidy_floors(10)").await;
+    assert_eq!(value::<i64>(&client, "select count(*) from lane_floors").await, 2);
     db.finish().await;
 }

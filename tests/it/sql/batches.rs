@@ -3,8 +3,8 @@
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::harness::Db;
-use crate::harness::sql::{acquire, cancel, column, enqueue, refused, run, value};
+use crate::harness::sql::{acquire, cancel, column, enqueue, pid, refused, run, value};
+use crate::harness::{Db, blocked_on_lock};
 
 /// A worker's name in a test, as an id.
 fn worker(n: u128) -> Uuid {
@@ -211,6 +211,28 @@ async fn a_batch_of_heartbeats_extends_the_plain_ones_and_leaves_the_others() {
     ] {
         refused(&client, "RL422", &format!("select * from heartbeat_batch({arguments})")).await;
     }
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_heartbeats_revives_no_lease_that_ended_while_it_waited() {
+    let db = Db::new().await;
+    let (client, other, waiting) = (db.connect().await, db.connect().await, db.connect().await);
+    enqueue(&client, "'k'").await;
+    enqueue(&client, "'k'").await;
+    deal(&client, "{1,1}", "").await;
+    let hold = format!("begin; select from workers where id = '{}' for update", worker(1));
+    run(&other, &hold).await;
+    let waiter = pid(&waiting).await;
+    let ending = async {
+        blocked_on_lock(&client, waiter).await;
+        let end = "update workers set lease_ends_at = clock_timestamp() where id = ";
+        run(&client, &format!("{end}'{}'", worker(2))).await;
+        run(&other, "rollback").await;
+    };
+    let ((beaten, verdicts), ()) = tokio::join!(beat(&waiting, "- -", &[]), ending);
+    assert_eq!(beaten, [true, false]);
+    assert_eq!(verdicts, [Some("held".to_owned()), None]);
     db.finish().await;
 }
 

@@ -5,12 +5,14 @@
 mod explain;
 mod fill;
 mod judge;
+mod several;
 mod verbs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::harness::Db;
-use crate::harness::sql::run;
+use crate::harness::sql::{column, run};
+use crate::harness::{Db, wait_until};
 use explain::Explained;
 use verbs::Walk;
 
@@ -26,7 +28,22 @@ const MOST_GROWTH: f64 = 15.0;
 const FIXED_WORK: f64 = 12_000.0;
 
 /// Verbs that lock by the order in which rows are found.
-const ORDERED: [&str; 5] = ["acquire", "complete", "fail", "release", "heartbeat"];
+const ORDERED: [&str; 8] = [
+    "acquire",
+    "acquire_batch",
+    "complete",
+    "complete_batch",
+    "fail",
+    "release",
+    "heartbeat",
+    "heartbeat_batch",
+];
+
+/// Functions made to be fast that no walk has called.
+const LEFT_OUT: &str = "select p.proname::text from pg_proc p
+    where p.pronamespace = 'rowlock'::regnamespace
+        and p.proconfig @> '{plan_cache_mode=force_generic_plan}'
+        and not exists (select from pg_stat_user_functions s where s.funcid = p.oid)";
 
 /// Every verb at every batch size, with plans of both sorts.
 async fn judge_verbs(
@@ -94,5 +111,37 @@ async fn plans_are_made_for_tables_that_grow() {
     judge_verbs(&last, "analysed", &[GENERIC, CUSTOM], &mut faults).await;
     drop(last);
     no_faults(&faults);
+    // Sessions report their calls now and then, and as they end.
+    wait_until("no hot function is left out", Duration::from_secs(30), || async {
+        column::<String>(&client, LEFT_OUT).await.is_empty()
+    })
+    .await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn plans_that_read_as_much_as_there_is_are_told_from_others() {
+    let db = Db::new().await;
+    let Some(session) = Explained::connect(&db).await else { return db.finish().await };
+    run(&session.client, "set enable_seqscan = off; set enable_bitmapscan = off; set jit = off")
+        .await;
+    let sorted = "a sort or aggregate of any number of rows of ready";
+    for (statement, fault) in [
+        ("job_id from ready where queue = 'q' and priority = 5 order by seq limit 10", None),
+        ("job_id from ready where queue = 'q' order by ready_at limit 10", Some(sorted)),
+        ("count(*) from ready where queue = 'q' and priority = 5", Some(sorted)),
+        ("count(*) from (select from ready r where r.queue = 'q' limit 10) x", None),
+        ("id from jobs where id = any('{}'::uuid[]) order by priority", None),
+        ("id from jobs order by id limit 10", None),
+        ("id from jobs order by id::text limit 10", Some("all of an index of jobs")),
+    ] {
+        let block = format!("do $$ begin perform {statement}; end $$");
+        let plans = session.plans_of_command(&block).await;
+        let faults: Vec<String> =
+            plans.iter().flat_map(|plan| judge::faults(plan, false)).collect();
+        assert_eq!(plans.len(), 1, "{statement}");
+        assert_eq!(faults.iter().map(String::as_str).collect::<Vec<_>>(), Vec::from_iter(fault));
+    }
+    drop(session);
     db.finish().await;
 }

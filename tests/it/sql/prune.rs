@@ -155,6 +155,24 @@ async fn the_front_takes_what_has_just_become_old_while_the_rounds_rest() {
 }
 
 #[tokio::test]
+async fn a_round_counts_all_that_it_has_looked_at() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    run(&client, "select enqueue('k') from generate_series(1, 25)").await;
+    complete(&client, &acquire(&client, Uuid::new_v4(), 25).await).await;
+    run(&client, &age("2 days")).await;
+    // All but the first two have ended just now. A front far ahead leaves them to the round.
+    let late = "update jobs set finished_at = clock_timestamp()
+            where id not in (select id from jobs order by id limit 2);
+        update duties set front = 'ffffffff-ffff-ffff-ffff-ffffffffffff' where duty = 'prune'";
+    run(&client, late).await;
+    let figures = "select looked || ' ' || done from duties where duty = 'prune'";
+    assert_eq!(value::<String>(&client, PRUNE).await, "2 false");
+    assert_eq!(value::<String>(&client, figures).await, "25 2");
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn parents_stay_while_a_child_is_unfinished_or_a_link_names_them() {
     let db = Db::new().await;
     let client = db.connect().await;

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::Db;
-use crate::harness::sql::{acquire, enqueue, run, state, value};
+use crate::harness::sql::{acquire, enqueue, pages, run, state, value};
 
 async fn recent(client: &Client, duty: &str) -> i64 {
     value(client, &format!("select done from try_duty('{duty}', 100, true)")).await
@@ -58,6 +58,31 @@ async fn a_recent_link_takes_fresh_children_and_a_full_one_those_with_other_ids(
 }
 
 #[tokio::test]
+async fn a_recent_link_of_many_children_says_that_there_are_more() {
+    let db = Db::new().await;
+    let (client, other) = (db.connect().await, db.connect().await);
+    let (parent, busy) = (enqueue(&client, "'p'").await, enqueue(&client, "'p'").await);
+    let children = |parent: Uuid, count: u32| {
+        format!(
+            "begin; set local rowlock.notify = off;
+             select enqueue('c', depends_on => array['{parent}'::uuid])
+             from generate_series(1, {count}); commit"
+        )
+    };
+    run(&client, &children(parent, 5)).await;
+    let link = "select done || ' ' || more from try_duty('link', 2, true)";
+    let said = || value::<String>(&client, link);
+    assert_eq!([said().await, said().await, said().await], ["2 true", "2 true", "1 false"]);
+    // Where nothing can be attached, another round at once would find the same.
+    run(&other, &format!("begin; select from jobs where id = '{busy}' for update")).await;
+    run(&client, &children(busy, 3)).await;
+    assert_eq!(said().await, "0 false");
+    run(&other, "rollback").await;
+    assert_eq!([said().await, said().await], ["2 true", "1 false"]);
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn a_recent_rescue_takes_from_lost_workers_and_a_full_one_from_those_that_are_gone() {
     let db = Db::new().await;
     let client = db.connect().await;
@@ -97,15 +122,6 @@ async fn a_recent_rescue_ends_what_runs_too_long() {
     assert_eq!(recent(&client, "rescue").await, 1);
     assert_eq!(state(&client, job).await, "scheduled");
     db.finish().await;
-}
-
-/// Pages that the statement reads, its functions' too.
-async fn pages(client: &Client, sql: &str) -> i64 {
-    let plan: serde_json::Value =
-        value(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
-    let top = &plan[0]["Plan"];
-    let blocks = |name: &str| top[name].as_i64().expect("a count");
-    blocks("Shared Hit Blocks") + blocks("Shared Read Blocks")
 }
 
 #[tokio::test]

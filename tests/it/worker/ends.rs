@@ -8,6 +8,7 @@ use rowlock::shutdown::Shutdown;
 use rowlock::worker::{Error, Worker};
 use rowlock::{Job, Outcome};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{DEADLINE, ended, enqueue, job, reaches, start, state, worker};
@@ -151,6 +152,50 @@ async fn a_job_that_others_hold_keeps_no_other_from_being_finished() {
     assert_eq!(state(&client, held).await, "running");
     transaction.rollback().await.expect("rollback");
     reaches(&client, held, "completed").await;
+    running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn many_jobs_that_others_hold_keep_no_other_from_being_finished() {
+    const HELD: usize = 60;
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let mut holder = db.connect().await;
+    let gate = CancellationToken::new();
+    let own = gate.clone();
+    let gated = move |_: Job| {
+        let gate = own.clone();
+        async move {
+            gate.cancelled().await;
+            Answer::Ok(Outcome::Complete)
+        }
+    };
+    let fine = |_: Job| async { Answer::Ok(Outcome::Complete) };
+    let running = start(worker(&db).queue("default", 100).on("gated", gated).on("fine", fine));
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        held.push(enqueue(&client, job("gated")).await);
+    }
+    for id in &held {
+        reaches(&client, *id, "running").await;
+    }
+    let transaction = holder.transaction().await.expect("begin");
+    let hold = "select from rowlock.jobs where id = any($1) for no key update";
+    transaction.query(hold, &[&held]).await.expect("hold");
+    gate.cancel();
+    let all = async {
+        for _ in 0..10 {
+            let id = enqueue(&client, job("fine")).await;
+            reaches(&client, id, "completed").await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, all).await.expect("others are finished meanwhile");
+    assert_eq!(state(&client, held[0]).await, "running");
+    transaction.rollback().await.expect("rollback");
+    for id in held {
+        reaches(&client, id, "completed").await;
+    }
     running.stop().await;
     db.finish().await;
 }

@@ -97,6 +97,36 @@ async fn a_panic_is_a_failed_execution_and_the_worker_lives() {
     db.finish().await;
 }
 
+/// Whoever drops it unasked pays for it.
+struct Mine;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_handler_that_was_given_up_ends_its_execution_too() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let deaf = |_: Job| async {
+        let _mine = Mine;
+        std::future::pending::<()>().await;
+        Answer::Ok(Outcome::Complete)
+    };
+    let fine = |_: Job| async { Answer::Ok(Outcome::Complete) };
+    let running = start(worker(&db).queue("default", 1).on("deaf", deaf).on("fine", fine));
+    let deaf = job("deaf").timeout(Duration::from_millis(50)).max_attempts(1);
+    let deaf = enqueue(&client, deaf).await;
+    let (outcome, words) = ended(&client, deaf, 1).await;
+    assert_eq!((outcome.as_str(), words.as_deref()), ("failed", Some("timed out after 50ms")));
+    let fine = enqueue(&client, job("fine")).await;
+    reaches(&client, fine, "completed").await;
+    running.stop().await;
+    db.finish().await;
+}
+
 #[tokio::test]
 async fn a_kind_without_a_handler_is_left_to_others() {
     let db = Db::new().await;

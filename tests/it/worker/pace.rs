@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rowlock::{Client as Rowlock, Job, NewJob, Outcome};
@@ -30,6 +31,8 @@ async fn enqueue_all(client: &Client, jobs: &[NewJob]) {
 }
 
 const COMPLETED: &str = "select count(*) from rowlock.jobs where state = 'completed'";
+const RUNNING: &str = "select count(*) from rowlock.jobs where state = 'running'";
+const DISCARDED: &str = "select count(*) from rowlock.jobs where state = 'discarded'";
 
 #[tokio::test]
 async fn what_was_fetched_ahead_goes_back_when_a_long_job_holds_the_slot() {
@@ -83,10 +86,7 @@ async fn a_waiting_handler_holds_up_none_behind_it() {
     let running =
         start(worker(&db).queue("default", 2).prefetch(200).on("quick", quick).on("slow", slow));
     until(&client, COMPLETED, 100).await;
-    assert_eq!(
-        count(&client, "select count(*) from rowlock.jobs where state = 'running'").await,
-        1
-    );
+    assert_eq!(count(&client, RUNNING).await, 1);
     gate.notify_one();
     until(&client, COMPLETED, 101).await;
     running.stop().await;
@@ -117,20 +117,31 @@ async fn slots_are_filled_and_never_more_than_filled() {
     db.finish().await;
 }
 
+/// A handler that is deaf to its timeout: the runtime gives it up, and its thread goes on until
+/// the sender is heard or gone.
+fn stuck() -> (Sender<()>, impl Fn(Job) -> Answer + Send + Sync + 'static) {
+    let (gate, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let handler = move |_: Job| {
+        let _ = blocked.lock().expect("not poisoned").recv();
+        Answer::Ok(Outcome::Complete)
+    };
+    (gate, handler)
+}
+
+/// Five quick jobs behind one that is stuck.
+async fn enqueue_stuck(client: &Client) {
+    let mut jobs = vec![job("quick"); 5];
+    jobs.push(job("stuck").priority(0).timeout(Duration::from_millis(50)).max_attempts(1));
+    enqueue_all(client, &jobs).await;
+}
+
 #[tokio::test]
 async fn a_slot_that_a_thread_leaves_late_is_filled_at_once() {
     let db = Db::new().await;
     let client = db.connect().await;
-    let (gate, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = std::sync::Mutex::new(blocked);
-    let stuck = move |_: Job| {
-        // Deaf to its timeout: the runtime gives it up, and its thread goes on.
-        let _ = blocked.lock().expect("not poisoned").recv();
-        Answer::Ok(Outcome::Complete)
-    };
-    let mut jobs = vec![job("quick"); 5];
-    jobs.push(job("stuck").priority(0).timeout(Duration::from_millis(50)).max_attempts(1));
-    enqueue_all(&client, &jobs).await;
+    let (gate, stuck) = stuck();
+    enqueue_stuck(&client).await;
     let running = start(
         worker(&db)
             // Beyond the test: neither a poll nor a heartbeat is what fills the slot.
@@ -140,9 +151,8 @@ async fn a_slot_that_a_thread_leaves_late_is_filled_at_once() {
             .on("quick", quick)
             .on_blocking("stuck", stuck),
     );
-    until(&client, "select count(*) from rowlock.jobs where state = 'discarded'", 1).await;
-    let states = "select count(*) from rowlock.jobs where state = 'running'";
-    assert_eq!(count(&client, states).await, 5, "they wait for the slot");
+    until(&client, DISCARDED, 1).await;
+    assert_eq!(count(&client, RUNNING).await, 5, "they wait for the slot");
     gate.send(()).expect("it still waits");
     until(&client, COMPLETED, 5).await;
     // And the worker still hears of others.
@@ -151,4 +161,85 @@ async fn a_slot_that_a_thread_leaves_late_is_filled_at_once() {
     assert_eq!(state(&client, id).await, "completed");
     running.stop().await;
     db.finish().await;
+}
+
+/// Makes every acquire that finds a job fail, and counts them: a sequence survives the failure.
+const REFUSE: &str = "
+    create sequence public.refusals;
+    create function public.refuse() returns trigger language plpgsql security definer as $$
+    begin
+        perform nextval('public.refusals');
+        raise exception 'not now';
+    end $$;
+    create trigger refuse before insert on rowlock.executions execute function public.refuse()";
+
+#[tokio::test]
+async fn a_slot_is_filled_while_acquires_fail() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let (gate, stuck) = stuck();
+    enqueue_stuck(&client).await;
+    let running = start(
+        worker(&db)
+            .poll(Duration::from_secs(2))
+            .queue("default", 1)
+            .prefetch(10)
+            .on("quick", quick)
+            .on_blocking("stuck", stuck),
+    );
+    until(&client, DISCARDED, 1).await;
+    assert_eq!(count(&client, RUNNING).await, 5, "they wait for the slot");
+    client.batch_execute(REFUSE).await.expect("the trigger stands");
+    enqueue(&client, job("quick")).await;
+    // The pauses double from 50 ms on: the next try is 0.8 s away at least.
+    let refusals = "select last_value from public.refusals";
+    until(&client, refusals, 6).await;
+    gate.send(()).expect("it still waits");
+    until(&client, COMPLETED, 5).await;
+    assert_eq!(count(&client, refusals).await, 6, "no acquire was tried meanwhile");
+    client.batch_execute("drop trigger refuse on rowlock.executions").await.expect("dropped");
+    until(&client, COMPLETED, 6).await;
+    running.stop().await;
+    db.finish().await;
+}
+
+#[test]
+fn what_waits_for_a_thread_never_starts_after_its_end() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let db = Db::new().await;
+        let client = db.connect().await;
+        let (gate, stuck) = stuck();
+        let starts = Arc::<AtomicUsize>::default();
+        let own = starts.clone();
+        let late = move |_: Job| {
+            own.fetch_add(1, Ordering::SeqCst);
+            Answer::Ok(Outcome::Complete)
+        };
+        let running = start(
+            worker(&db)
+                .queue("default", 3)
+                .on_blocking("stuck", stuck)
+                .on_blocking("late", late)
+                .on_blocking("last", |_: Job| Answer::Ok(Outcome::Complete)),
+        );
+        let first = enqueue(&client, job("stuck")).await;
+        reaches(&client, first, "running").await;
+        let late = job("late").timeout(Duration::from_millis(50)).max_attempts(1);
+        let late = enqueue(&client, late).await;
+        reaches(&client, late, "discarded").await;
+        gate.send(()).expect("it still waits");
+        // The only thread takes them in their order.
+        let last = enqueue(&client, job("last")).await;
+        reaches(&client, last, "completed").await;
+        assert_eq!(starts.load(Ordering::SeqCst), 0);
+        reaches(&client, first, "completed").await;
+        running.stop().await;
+        db.finish().await;
+    });
 }

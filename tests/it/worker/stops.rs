@@ -8,7 +8,7 @@ use rowlock::{Job, Outcome};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 
-use super::{DEADLINE, ended, enqueue, job, reaches, start, worker};
+use super::{DEADLINE, ended, enqueue, job, reaches, start, state, worker};
 use crate::harness::{Db, wait_until};
 
 type Answer = Result<Outcome, String>;
@@ -209,5 +209,31 @@ async fn heartbeats_go_on_while_every_other_call_waits() {
     observer.execute("select rowlock.cancel($1)", &[&vec![id]]).await.expect("cancel");
     reaches(&observer, id, "cancelled").await;
     running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn the_handlers_of_a_run_that_was_dropped_stop_when_its_lease_ends() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let reasons = Reasons::default();
+    let running = start(
+        until_stopped(worker(&db), &reasons).lease(Duration::from_secs(1)).queue("default", 1),
+    );
+    let id = enqueue(&client, job("endless")).await;
+    reaches(&client, id, "running").await;
+    running.task.abort();
+    wait_until("the handler was stopped", DEADLINE, || async {
+        !reasons.lock().expect("no panic").is_empty()
+    })
+    .await;
+    assert_eq!(*reasons.lock().expect("no panic"), [Some(StopReason::Lost)]);
+    wait_until("the lease has ended there too", DEADLINE, || async {
+        maintain(&client).await;
+        state(&client, id).await == "ready"
+    })
+    .await;
+    assert_eq!(ended(&client, id, 1).await.0, "lost");
+    assert!(running.shutdown.drain(DEADLINE).await, "its tasks end");
     db.finish().await;
 }

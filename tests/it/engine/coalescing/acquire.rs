@@ -6,16 +6,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rowlock::config::Settings;
-use rowlock::engine::{AcquireCall, Engine};
-use rowlock::model::{AcquiredJob, Code, FinishVerdict};
+use rowlock::db::Options;
+use rowlock::embedded;
+use rowlock::engine::{AcquireCall, Engine, Error};
+use rowlock::model::{AcquiredJob, Code, FinishVerdict, HeartbeatVerdict, NewJob};
+use rowlock::shutdown::Shutdown;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{callers, waiting};
+use super::{HELD_UP, callers, waiting};
 use crate::engine::{SOON, job, open, open_with};
-use crate::harness::sql::{enqueue, run, value};
+use crate::harness::sql::{column, enqueue, run, value};
 use crate::harness::{Db, wait_until};
+use crate::sql::crash::Victim;
 
 fn call(most: i32) -> AcquireCall {
     AcquireCall { max_jobs: most, ..AcquireCall::new(Uuid::now_v7(), vec!["q".to_owned()]) }
@@ -31,10 +35,6 @@ fn only_woken() -> Settings {
 const WATCHED: &str = "select exists (select from pg_locks where locktype = 'advisory'
     and mode = 'ShareLock'
     and database = (select oid from pg_database where datname = current_database()))";
-
-/// Statements that wait for a lock.
-const HELD_UP: &str = "select count(*) from pg_stat_activity
-    where wait_event_type = 'Lock' and datname = current_database()";
 
 #[tokio::test]
 async fn each_worker_is_given_its_own_jobs_and_may_finish_them() {
@@ -105,16 +105,80 @@ async fn a_call_that_is_not_valid_is_refused_alone() {
 async fn one_worker_may_call_several_times_at_once() {
     let db = Db::new().await;
     let (engine, shutdown) = open(&db);
-    engine.enqueue((0..30).map(|_| job("q")).collect()).await.expect("enqueues");
+    let client = db.connect().await;
+    engine.enqueue((0..60).map(|_| job("q")).collect()).await.expect("enqueues");
     let worker = Uuid::now_v7();
-    let taken = callers(engine.clone(), 30, move |engine, number| async move {
+    let take = move |engine: Engine, number: usize| async move {
         let call_number = Some(number as i64 + 1);
         let jobs = engine.acquire(AcquireCall { worker, call_number, ..call(1) }).await;
         jobs.expect("acquires")[0].execution
+    };
+    let taken = callers(engine.clone(), 30, take).await;
+    let transactions: i64 =
+        value(&client, "select count(distinct started_at)::bigint from executions").await;
+    assert!(transactions <= 5, "{transactions} acquires for 30 calls");
+    let lease = Duration::from_secs(60);
+    // What calls up to the 20th were granted and it does not list is given back.
+    let listed: Vec<_> = taken[5..].to_vec();
+    let beaten = engine.heartbeat(worker, listed, lease, Some(20)).await.expect("beats");
+    assert_eq!(beaten, [HeartbeatVerdict::Held; 25]);
+    let open = "select count(*) from executions where finished_at is null";
+    assert_eq!(value::<i64>(&client, open).await, 25);
+    // Calls that find its lease ended take back all that it held, and once.
+    run(&client, "update workers set lease_ends_at = clock_timestamp() - interval '1 s'").await;
+    let taken = callers(engine.clone(), 30, take).await;
+    let beaten = engine.heartbeat(worker, taken, lease, Some(30)).await.expect("beats");
+    assert_eq!(beaten, [HeartbeatVerdict::Held; 30]);
+    assert_eq!(value::<i64>(&client, open).await, 30);
+    drop(client);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn jobs_that_one_reply_cannot_carry_are_taken_all_the_same() {
+    let db = Db::new().await;
+    let (engine, shutdown) = open(&db);
+    let large = NewJob::new("test", &"x".repeat(255 << 10)).expect("JSON").queue("q");
+    let count = 50;
+    for _ in 0..5 {
+        engine.enqueue(vec![large.clone(); count / 5]).await.expect("enqueues");
+    }
+    let taken = callers(engine.clone(), count, |engine, _| async move {
+        engine.acquire(call(1)).await.expect("acquires").len()
     })
     .await;
-    let beaten = engine.heartbeat(worker, taken, Duration::from_secs(60), Some(30)).await;
-    assert!(beaten.expect("beats").iter().all(|verdict| verdict.as_str() == "held"));
+    assert_eq!(taken, vec![1; count]);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_return_takes_too_long_fails_alone() {
+    let db = Db::new().await;
+    let mut settings = Settings::default();
+    settings.database.lock_timeout = SOON;
+    settings.database.statement_timeout = Duration::from_millis(500);
+    let (engine, shutdown) = open_with(&db, &settings);
+    let holder = db.connect().await;
+    let late = Uuid::now_v7();
+    engine.acquire(AcquireCall { worker: late, ..call(1) }).await.expect("acquires");
+    engine.enqueue((0..40).map(|_| job("q")).collect()).await.expect("enqueues");
+    run(&holder, "update workers set lease_ends_at = clock_timestamp() - interval '1 s'").await;
+    run(&holder, "begin; select from workers for update").await;
+    let answers = callers(engine.clone(), 40, move |engine, caller| async move {
+        let call = call(1);
+        let worker = if caller == 20 { late } else { call.worker };
+        engine.acquire(AcquireCall { worker, ..call }).await
+    })
+    .await;
+    for (caller, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(jobs) => assert_eq!((caller != 20, jobs.len()), (true, 1)),
+            Err(error) => assert!(caller == 20 && matches!(error, Error::Timeout(_)), "{error}"),
+        }
+    }
+    drop(holder);
     shutdown.drain(SOON).await;
     db.finish().await;
 }
@@ -218,8 +282,12 @@ async fn one_job_wakes_one_of_fifty_waiters() {
 
 #[tokio::test]
 async fn waiters_take_turns() {
-    let db = Db::new().await;
-    let (engine, shutdown) = open_with(&db, &only_woken());
+    // A cluster of its own: what writes for long in another database keeps sleepers looking.
+    let victim = Victim::new().await;
+    let (settings, shutdown) = (only_woken(), Shutdown::new());
+    let url = victim.cluster.url(embedded::DATABASE);
+    let options = Options::new(url.as_str().into(), &settings.database);
+    let engine = Engine::open(&options, &settings.queue, &shutdown).expect("the url is good");
     let (count, each) = (12, 4);
     let total = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
@@ -244,14 +312,22 @@ async fn waiters_take_turns() {
         .collect();
     for done in 1..=count * each {
         engine.enqueue_one(job("q")).await.expect("enqueues");
-        wait_until("the job is done", SOON, || async { total.load(Ordering::SeqCst) == done })
-            .await;
+        // And who did it waits again: in its look it might find the next one before its turn.
+        wait_until("the job is done", SOON, || async {
+            total.load(Ordering::SeqCst) == done && waiting(&engine, "acquire") == 0
+        })
+        .await;
     }
     stop.cancel();
     for waiter in waiters {
         let own = waiter.await.expect("joins");
         assert!((each / 2..=2 * each).contains(&own), "{own} of {}", count * each);
     }
+    let client = victim.connect_again().await;
+    let broken: Vec<String> =
+        column(&client, "select v::text from verify() v where violations > 0").await;
+    assert!(broken.is_empty(), "{broken:#?}");
     shutdown.drain(SOON).await;
-    db.finish().await;
+    drop((client, engine));
+    victim.end().await;
 }

@@ -290,7 +290,7 @@ async fn connections_that_break_are_errors_and_a_repeat_with_ids_doubles_nothing
 async fn keyed_calls_that_wait_leave_connections_to_everybody_else() {
     let db = Db::new().await;
     let mut settings = Settings::default();
-    settings.database.pool_size = 4;
+    settings.database.pool_size = 6;
     settings.database.lock_timeout = Duration::from_secs(20);
     let (engine, shutdown) = open_with(&db, &settings);
     let (holder, client) = (db.connect().await, db.connect().await);

@@ -3,25 +3,14 @@
 use std::time::{Duration, Instant};
 
 use rowlock::config::Settings;
-use rowlock::engine::{AcquireCall, Completion, Engine};
+use rowlock::engine::{Completion, Engine, Error};
 use rowlock::model::{Code, Execution, FinishVerdict, HeartbeatVerdict, Token};
 use uuid::Uuid;
 
-use super::{callers, waiting};
-use crate::engine::{SOON, job, open, open_with, raw};
+use super::{at_work, callers, waiting};
+use crate::engine::{SOON, open, open_with, raw};
 use crate::harness::Db;
 use crate::harness::sql::{run, value};
-
-/// Workers, each with one job of its own under way.
-async fn at_work(engine: &Engine, count: usize) -> Vec<(Uuid, Execution)> {
-    engine.enqueue((0..count).map(|_| job("q")).collect()).await.expect("enqueues");
-    callers(engine.clone(), count, |engine, _| async move {
-        let worker = Uuid::now_v7();
-        let call = AcquireCall::new(worker, vec!["q".to_owned()]);
-        (worker, engine.acquire(call).await.expect("acquires")[0].execution)
-    })
-    .await
-}
 
 #[tokio::test]
 async fn each_completion_gets_its_own_verdict() {
@@ -169,6 +158,53 @@ async fn each_heartbeat_gets_its_own_verdicts_whatever_its_neighbours_need() {
     .await;
     assert_eq!(extended, 32);
     drop(client);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn heartbeats_of_one_worker_may_come_together() {
+    let db = Db::new().await;
+    let (engine, shutdown) = open(&db);
+    let (worker, execution) = at_work(&engine, 1).await[0];
+    let lease = Duration::from_secs(60);
+    let answers = callers(engine.clone(), 20, |engine, _| async move {
+        engine.heartbeat(worker, vec![execution], lease, Some(0)).await
+    })
+    .await;
+    for answer in answers {
+        assert_eq!(answer.expect("beats"), [HeartbeatVerdict::Held]);
+    }
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_takes_too_long_fails_alone() {
+    let db = Db::new().await;
+    let mut settings = Settings::default();
+    settings.database.lock_timeout = SOON;
+    settings.database.statement_timeout = Duration::from_millis(500);
+    let (engine, shutdown) = open_with(&db, &settings);
+    let holder = db.connect().await;
+    let held = at_work(&engine, 30).await;
+    run(&holder, "begin").await;
+    let lock = "select from workers where id = $1 for update";
+    holder.query(lock, &[&held[7].0]).await.expect("locks");
+    let answers = callers(engine.clone(), 30, |engine, caller| {
+        let (worker, execution) = held[caller];
+        async move { engine.heartbeat(worker, vec![execution], SOON, None).await }
+    })
+    .await;
+    for (caller, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(verdicts) => {
+                assert_eq!((caller != 7, &verdicts[..]), (true, &[HeartbeatVerdict::Held][..]))
+            }
+            Err(error) => assert!(caller == 7 && matches!(error, Error::Timeout(_)), "{error}"),
+        }
+    }
+    drop(holder);
     shutdown.drain(SOON).await;
     db.finish().await;
 }

@@ -16,7 +16,11 @@ const REPORT: &str = "
     set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;
     set auto_explain.log_format = json; set auto_explain.log_analyze = on;
     set auto_explain.log_timing = off; set auto_explain.log_level = notice;
-    set client_min_messages = notice";
+    set client_min_messages = notice; set track_functions = 'all'";
+
+/// Where the server looks for its libraries.
+const INSTALLED: &str = "select count(*) from pg_config c, pg_ls_dir(c.setting) f(file)
+    where c.name = 'PKGLIBDIR' and f.file like 'auto!_explain.%' escape '!'";
 
 /// One executed statement.
 pub(crate) struct Plan {
@@ -32,7 +36,8 @@ pub(crate) struct Explained {
 }
 
 impl Explained {
-    /// `None` where the server has no `auto_explain`: some packages come without it.
+    /// `None` where the server has no `auto_explain`: some packages come without it. One that has
+    /// it and cannot load it fails the test.
     pub(crate) async fn connect(db: &Db) -> Option<Explained> {
         let config: tokio_postgres::Config = db.url().parse().expect("a URL");
         let (client, mut connection) = config.connect(NoTls).await.expect("connects");
@@ -48,6 +53,8 @@ impl Explained {
         });
         if let Err(error) = client.batch_execute("load 'auto_explain'").await {
             assert_eq!(error.code().map(SqlState::code), Some("58P01"), "{error:?}");
+            assert_eq!(value::<i64>(&client, INSTALLED).await, 0, "it is installed: {error:?}");
+            eprintln!("\n*** NO PLAN WAS CHECKED: this server's package lacks auto_explain ***\n");
             return None;
         }
         run(&client, REPORT).await;

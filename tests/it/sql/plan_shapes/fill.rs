@@ -74,6 +74,8 @@ pub(crate) async fn fill(client: &Client) {
             from made m join who on who.w = m.n % 20;
         insert into grants (worker, job_ids, attempts)
             select who.id, array_agg(m.id order by m.id), array_agg(1)
-            from made m join who on who.w = m.n % 20 group by who.id, m.n / 200";
+            from made m join who on who.w = m.n % 20 group by who.id, m.n / 200;
+        insert into lane_floors (mark, queue, floors)
+            select 1, 'old ' || n, array_fill(1::bigint, array[10]) from made";
     run(client, &jobs("running", 20_000, "10 minutes", 1, running)).await;
 }

@@ -21,9 +21,29 @@ const GROWING: [&str; 11] = [
     "lane_floors",
 ];
 
-/// Whether a node's output ends early, so that what is below it need not be read to its end.
-fn stops_early(node: &Value) -> bool {
-    node["Node Type"] == "Limit"
+/// Columns by which a scan finds the rows of a given job, edge, worker or key: the batch bounds it.
+const KEYS: [&str; 8] = ["id", "job_id", "parent", "child", "worker", "key", "xid", "seq"];
+
+/// The nearest node above that decides how much of a scan is read.
+#[derive(Clone, Copy, PartialEq)]
+enum Above {
+    Nothing,
+    /// It ends early.
+    Limit,
+    /// It reads all before it gives its first row.
+    Sort,
+}
+
+impl Above {
+    fn children_of(self, node: &Value) -> Above {
+        match kind(node) {
+            "Limit" => Above::Limit,
+            // Over sorted rows it gives each group as it ends.
+            "Aggregate" if node["Strategy"] == "Sorted" => self,
+            "Sort" | "Incremental Sort" | "Aggregate" | "WindowAgg" | "Hash" => Above::Sort,
+            _ => self,
+        }
+    }
 }
 
 fn kind(node: &Value) -> &str {
@@ -44,24 +64,35 @@ fn reads_growing(node: &Value) -> bool {
     (kind(node).contains("Scan") && growing(node).is_some()) || children(node).any(reads_growing)
 }
 
+/// Whether the scan compares a key for equality; `((j.id = g.id) AND (seq > $1))`.
+fn by_key(node: &Value) -> bool {
+    let condition = node["Index Cond"].as_str().unwrap_or_default();
+    let compares = |left: String| condition.contains(&left);
+    KEYS.iter().any(|key| compares(format!("({key} = ")) || compares(format!(".{key} = ")))
+}
+
 /// Faults of shape, whatever the tables hold.
 pub(crate) fn faults(plan: &Plan, ordered_locks: bool) -> Vec<String> {
     let mut faults = Vec::new();
     if plan.compiled {
         faults.push("it was compiled".to_owned());
     }
-    walk(&plan.root, false, ordered_locks, &mut faults);
+    walk(&plan.root, Above::Nothing, ordered_locks, &mut faults);
     faults
 }
 
-fn walk(node: &Value, limited: bool, ordered_locks: bool, faults: &mut Vec<String>) {
+fn walk(node: &Value, above: Above, ordered_locks: bool, faults: &mut Vec<String>) {
     if let Some(table) = growing(node) {
         match kind(node) {
             "Seq Scan" => faults.push(format!("sequential scan of {table}")),
             // In the order of the pages, not of the ids.
             "Bitmap Heap Scan" if ordered_locks => faults.push(format!("bitmap scan of {table}")),
-            "Index Scan" | "Index Only Scan" if node.get("Index Cond").is_none() && !limited => {
-                faults.push(format!("all of an index of {table}"));
+            "Index Scan" | "Index Only Scan" => {
+                if node.get("Index Cond").is_none() && above != Above::Limit {
+                    faults.push(format!("all of an index of {table}"));
+                } else if above == Above::Sort && !by_key(node) {
+                    faults.push(format!("a sort or aggregate of any number of rows of {table}"));
+                }
             }
             _ => {}
         }
@@ -69,9 +100,10 @@ fn walk(node: &Value, limited: bool, ordered_locks: bool, faults: &mut Vec<Strin
     if matches!(kind(node), "Merge Join" | "Hash Join") && reads_growing(node) {
         faults.push(format!("{} of a table that grows", kind(node)));
     }
-    let limited = stops_early(node) || limited;
+    let above = above.children_of(node);
     for child in children(node) {
-        walk(child, limited, ordered_locks, faults);
+        let begins = child["Parent Relationship"] == "InitPlan";
+        walk(child, if begins { Above::Nothing } else { above }, ordered_locks, faults);
     }
 }
 

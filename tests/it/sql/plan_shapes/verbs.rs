@@ -11,9 +11,9 @@ pub(crate) struct Call {
 
 /// One walk through the verbs.
 pub(crate) struct Walk<'a> {
-    session: &'a Explained,
-    n: u32,
-    calls: Vec<Call>,
+    pub(super) session: &'a Explained,
+    pub(super) n: u32,
+    pub(super) calls: Vec<Call>,
 }
 
 const WORKER: &str = "(select worker from walk)";
@@ -28,6 +28,7 @@ impl<'a> Walk<'a> {
         run(&session.client, "create temporary table walk (worker uuid)").await;
         walk.one_job().await;
         walk.plain().await;
+        walk.several().await;
         walk.keyed().await;
         walk.returning().await;
         walk.graphs().await;
@@ -35,18 +36,19 @@ impl<'a> Walk<'a> {
         walk.lost().await;
         walk.operators().await;
         walk.prune().await;
+        walk.floors().await;
         run(&session.client, "drop table walk; drop table got; drop table given").await;
         walk.calls
     }
 
     /// `count(*)` of a verb's answers, all of which must be this word.
-    async fn call(&mut self, verb: &'static str, from: &str, condition: &str) {
+    pub(super) async fn call(&mut self, verb: &'static str, from: &str, condition: &str) {
         let sql = format!("select count(*) filter (where {condition}) from {from}");
         let plans = self.session.plans_of(&sql, i64::from(self.n)).await;
         self.calls.push(Call { verb, plans });
     }
 
-    async fn enqueue(&mut self, verb: &'static str, queue: &str, rest: &str) {
+    pub(super) async fn enqueue(&mut self, verb: &'static str, queue: &str, rest: &str) {
         let n = self.n;
         let from = format!(
             "enqueue_batch(array_fill('k'::text, array[{n}]), array_fill('{{}}'::jsonb, array[{n}]),
@@ -82,7 +84,7 @@ impl<'a> Walk<'a> {
         self.calls.push(Call { verb, plans });
     }
 
-    async fn run(&self, sql: &str) {
+    pub(super) async fn run(&self, sql: &str) {
         run(&self.session.client, sql).await;
     }
 
