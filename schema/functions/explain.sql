@@ -182,7 +182,6 @@ returns table (
 )
 language plpgsql stable security definer
 set search_path from current
-set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 set enable_hashjoin = off
