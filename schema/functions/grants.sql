@@ -27,12 +27,12 @@ begin
                 'enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'acquire_batch',
                 'complete', 'complete_batch', 'complete_or_raise', 'fail', 'snooze', 'release',
                 'heartbeat', 'heartbeat_batch', 'watch', 'settled', 'unwatch', 'paused', 'cancel',
-                'retry', 'pause_queue', 'resume_queue', 'set_retention', 'maintain', 'try_duty',
-                'try_floors', 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of',
-                'default_aging_share'
+                'retry', 'reprioritize', 'explain', 'pause_queue', 'resume_queue',
+                'set_retention', 'maintain', 'try_duty', 'try_floors', 'duty_key', 'verify',
+                'id_at', 'limit_of', 'default_of', 'default_aging_share'
             ]),
             ('observer', array[
-                'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
+                'explain', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
             ])
         ) g(role, functions)
         join pg_proc p on p.pronamespace = schema::regnamespace and p.proname = any(g.functions)

@@ -1,6 +1,37 @@
 -- Edges inside a call, as places (1 is the first job): no
 -- cycles, what each child waits for, what it inherits.
 
+create or replace function cycle_of(waits int[], children int[], parents int[]) returns int[]
+language plpgsql immutable
+set search_path from current
+as $$
+declare
+    parent_of int[];
+    path int[] := '{}';
+    at int[];
+    here int;
+    first int;
+begin
+    -- What waits in vain has a parent that does, so that a walk up comes round.
+    for k in 1 .. cardinality(cycle_of.parents) loop
+        if waits[cycle_of.children[k]] > 0 and waits[cycle_of.parents[k]] > 0 then
+            parent_of[cycle_of.children[k]] := cycle_of.parents[k];
+            here := coalesce(here, cycle_of.children[k]);
+        end if;
+    end loop;
+    while at[here] is null loop
+        path := path || here;
+        at[here] := cardinality(path);
+        here := parent_of[here];
+    end loop;
+    path := path[at[here]:];
+    first := array_position(path, (select min(p.job) from unnest(path) p(job)));
+    return path[first:] || path[:first - 1] || path[first];
+end $$;
+comment on function cycle_of is
+    'One cycle among jobs that wait for one another, each followed by '
+    'a parent of its, from the first in the call and back to it.';
+
 create or replace function order_graph(jobs int, children int[], parents int[]) returns int[]
 language plpgsql immutable
 set search_path from current
@@ -10,6 +41,7 @@ declare
     first_edge int[] := array_fill(0, array[order_graph.jobs]);
     next_edge int[] := array_fill(0, array[cardinality(order_graph.parents)]);
     sorted int[] := '{}';
+    path int[];
     here int;
     e int;
     i int := 0;
@@ -40,13 +72,16 @@ begin
         end loop;
     end loop;
     if last < order_graph.jobs then
-        here := (
-            select min(k) from generate_series(1, order_graph.jobs) k where waits[k] > 0
-        );
+        path := cycle_of(waits, order_graph.children, order_graph.parents);
         perform refuse(
-            'RL422', format('depends_on of job %s is part of a cycle', here),
-            format('%s jobs wait for one another', order_graph.jobs - last),
-            'Take one of the edges between them away.'
+            'RL422', format('depends_on of job %s is part of a cycle', path[1]),
+            format(
+                'each waits for the next: %s%s', array_to_string(path[:20], ' -> '),
+                case when cardinality(path) > 20 then
+                    format(' -> ... (%s jobs)', cardinality(path) - 1)
+                else '' end
+            ),
+            'Take one of these edges away.'
         );
     end if;
     return sorted;

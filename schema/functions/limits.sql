@@ -25,6 +25,9 @@ return case name
     when 'watch_queues' then 256
     when 'maintain_rows' then 100000
     when 'sample' then 10000
+    when 'explain_jobs' then 10000
+    when 'explain_ahead' then 1000
+    when 'explain_parents' then 20
     when 'detail_length' then 200
 end;
 comment on function limit_of is

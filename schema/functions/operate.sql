@@ -2,19 +2,22 @@
 -- long; what is held is tried again, five times in all, then RL429. A
 -- lock_timeout far below deadlock_timeout keeps them out of deadlocks.
 
-create or replace function cancel(job_ids uuid[]) returns table (job_id uuid, verdict text)
-language plpgsql volatile security definer
+create or replace function in_tries(verb text, job_ids uuid[], priority int default null)
+returns table (job_id uuid, verdict text)
+language plpgsql volatile
 set search_path from current
 set lock_timeout = '100ms'
 as $$
 declare
     ids uuid[];
 begin
-    perform need_read_committed('cancel');
-    perform check_count('cancel', 'jobs', cardinality(cancel.job_ids), limit_of('finish_jobs'));
+    perform need_read_committed(in_tries.verb);
+    perform check_count(
+        in_tries.verb, 'jobs', cardinality(in_tries.job_ids), limit_of('finish_jobs')
+    );
     ids := array(
         select distinct u.id
-        from unnest(cancel.job_ids) u(id)
+        from unnest(in_tries.job_ids) u(id)
         where u.id is not null
         order by u.id
     );
@@ -22,8 +25,8 @@ begin
         begin
             return query
                 select g.id, coalesce(w.word, 'unknown')
-                from unnest(cancel.job_ids) with ordinality g(id, n)
-                left join cancel_once(ids) w on w.id = g.id
+                from unnest(in_tries.job_ids) with ordinality g(id, n)
+                left join once(in_tries.verb, ids, in_tries.priority) w on w.id = g.id
                 order by g.n;
             return;
         exception when lock_not_available then
@@ -31,10 +34,34 @@ begin
         end;
     end loop;
     perform refuse(
-        'RL429', 'cancel met jobs that are held by other transactions', ids[1]::text,
-        'Try again in a moment.'
+        'RL429', format('%s met jobs that are held by other transactions', in_tries.verb),
+        ids[1]::text, 'Try again in a moment.'
     );
 end $$;
+comment on function in_tries is
+    'An operator''s verb for each of these jobs, five times at most if others hold them.';
+
+create or replace function once(verb text, ids uuid[], priority int)
+returns table (id uuid, word text)
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+    case once.verb
+        when 'cancel' then return query select w.* from cancel_once(once.ids) w;
+        when 'retry' then return query select w.* from retry_once(once.ids) w;
+        when 'reprioritize' then
+            return query select w.* from reprioritize_once(once.ids, once.priority) w;
+    end case;
+end $$;
+comment on function once is 'One try of a verb on jobs (sorted ids), or lock_not_available.';
+
+create or replace function cancel(job_ids uuid[]) returns table (job_id uuid, verdict text)
+language sql volatile security definer
+set search_path from current
+begin atomic
+    select t.job_id, t.verdict from in_tries('cancel', cancel.job_ids) t;
+end;
 comment on function cancel is
     'Cancels waiting jobs and asks running ones to stop. Verdicts: cancelled, cancelling (it runs '
     'and was asked to stop), finished (it had ended before), unknown.';
@@ -61,6 +88,25 @@ begin
     where b.job_id = any(hold_jobs.ids)
     order by b.job_id for update nowait;
     perform from jobs j where j.id = any(hold_jobs.ids) order by j.id for no key update nowait;
+    -- In a new statement, under the locks: a job that
+    -- moved since its waiting row was read is tried again.
+    if exists (
+        select from jobs j
+        where j.id = any(hold_jobs.ids)
+            and case j.state
+                when 'ready'
+                    then (
+                        select r.job_id
+                        from ready r
+                        where r.queue = j.queue and r.priority = j.priority and r.seq = j.seq
+                    ) is null
+                when 'scheduled'
+                    then (select s.job_id from scheduled s where s.job_id = j.id) is null
+                when 'blocked' then (select b.job_id from blocked b where b.job_id = j.id) is null
+            end
+    ) then
+        raise lock_not_available;
+    end if;
 end $$;
 comment on function hold_jobs is
     'Locks jobs and the rows they wait in, or raises lock_not_available.';
@@ -81,25 +127,6 @@ declare
     keyed boolean;
 begin
     perform hold_jobs(cancel_once.ids);
-    -- In a new statement, under the locks: a job that
-    -- moved since its waiting row was read is tried again.
-    if exists (
-        select from jobs j
-        where j.id = any(cancel_once.ids)
-            and case j.state
-                when 'ready'
-                    then (
-                        select r.job_id
-                        from ready r
-                        where r.queue = j.queue and r.priority = j.priority and r.seq = j.seq
-                    ) is null
-                when 'scheduled'
-                    then (select s.job_id from scheduled s where s.job_id = j.id) is null
-                when 'blocked' then (select b.job_id from blocked b where b.job_id = j.id) is null
-            end
-    ) then
-        raise lock_not_available;
-    end if;
     return query
         select
             u.id,

@@ -2,38 +2,11 @@
 -- Lock order: as in operate.sql, then the parents of ended jobs, then the children's blocked rows.
 
 create or replace function retry(job_ids uuid[]) returns table (job_id uuid, verdict text)
-language plpgsql volatile security definer
+language sql volatile security definer
 set search_path from current
-set lock_timeout = '100ms'
-as $$
-declare
-    ids uuid[];
-begin
-    perform need_read_committed('retry');
-    perform check_count('retry', 'jobs', cardinality(retry.job_ids), limit_of('finish_jobs'));
-    ids := array(
-        select distinct u.id
-        from unnest(retry.job_ids) u(id)
-        where u.id is not null
-        order by u.id
-    );
-    for try in 1 .. 5 loop
-        begin
-            return query
-                select g.id, coalesce(w.word, 'unknown')
-                from unnest(retry.job_ids) with ordinality g(id, n)
-                left join retry_once(ids) w on w.id = g.id
-                order by g.n;
-            return;
-        exception when lock_not_available then
-            perform pg_sleep(0.02 * try);
-        end;
-    end loop;
-    perform refuse(
-        'RL429', 'retry met jobs that are held by other transactions', ids[1]::text,
-        'Try again in a moment.'
-    );
-end $$;
+begin atomic
+    select t.job_id, t.verdict from in_tries('retry', retry.job_ids) t;
+end;
 comment on function retry is
     'Lets discarded and cancelled jobs run again, and held ones go. Verdicts: retried, released (a '
     'held job no longer waits for the parents that held it), conflict (another live job has its '

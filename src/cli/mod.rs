@@ -2,6 +2,7 @@
 
 mod database;
 mod enqueue;
+mod explain;
 mod jobs;
 mod migrate;
 mod operate;
@@ -57,6 +58,10 @@ enum Command {
     Cancel(operate::Args),
     /// Let discarded and cancelled jobs run again.
     Retry(operate::Args),
+    /// Give jobs another priority.
+    Reprioritize(operate::ReprioritizeArgs),
+    /// Say why a job is not running. Exits 3 when there is none.
+    Explain(explain::Args),
     /// Look after the private Postgres.
     Postgres(postgres::Args),
 }
@@ -74,6 +79,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Retry(args) => operate::retry(args).await,
+        Command::Reprioritize(args) => operate::reprioritize(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Postgres(args) => postgres::run(args).await,
     }
 }

@@ -1,8 +1,8 @@
-//! `rowlock cancel` and `rowlock retry`.
+//! `rowlock cancel`, `rowlock retry` and `rowlock reprioritize`.
 
 use std::process::ExitCode;
 
-use rowlock::model::{CancelVerdict, RetryVerdict};
+use rowlock::model::{CancelVerdict, ReprioritizeVerdict, RetryVerdict};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -37,6 +37,26 @@ pub(super) async fn retry(args: Args) -> anyhow::Result<ExitCode> {
     let conflict = verdicts.contains(&RetryVerdict::Conflict);
     print(&args, verdicts.into_iter().map(RetryVerdict::as_str))?;
     Ok(exit_code(unknown, conflict))
+}
+
+/// Arguments of `rowlock reprioritize`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReprioritizeArgs {
+    /// 0 runs first, 9 last
+    #[arg(long, value_parser = clap::value_parser!(i16).range(0..=9))]
+    priority: i16,
+    #[command(flatten)]
+    of: Args,
+}
+
+/// Gives jobs another priority. Exits 3 when one of them is unknown.
+pub(super) async fn reprioritize(args: ReprioritizeArgs) -> anyhow::Result<ExitCode> {
+    let ReprioritizeArgs { priority, of: args } = args;
+    let engine = args.database.engine().await?;
+    let verdicts = engine.reprioritize(args.ids.clone(), priority).await?;
+    let unknown = verdicts.contains(&ReprioritizeVerdict::Unknown);
+    print(&args, verdicts.into_iter().map(ReprioritizeVerdict::as_str))?;
+    Ok(exit_code(unknown, false))
 }
 
 fn print(args: &Args, verdicts: impl Iterator<Item = &'static str>) -> anyhow::Result<()> {

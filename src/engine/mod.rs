@@ -37,8 +37,8 @@ pub use crate::store::acquire::AcquireCall;
 pub use crate::store::enqueue::Enqueued;
 pub use crate::store::finish::{Completion, Failure, Snooze};
 pub use crate::store::inspect::{
-    Depth, ExecutionRecord, JobDetails, JobFilter, JobPage, JobSummary, LatencyFigures,
-    OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures,
+    Depth, ExecutionRecord, Explanation, JobDetails, JobFilter, JobPage, JobSummary,
+    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures,
 };
 pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};
@@ -49,7 +49,7 @@ use finish::Finisher;
 
 use crate::config::QueueSettings;
 use crate::db::{Options, Pool, Pooled, listen, migrate};
-use crate::model::{CancelVerdict, RetryVerdict};
+use crate::model::{CancelVerdict, ReprioritizeVerdict, RetryVerdict};
 use crate::shutdown::Shutdown;
 use crate::store;
 
@@ -199,6 +199,21 @@ impl Engine {
     /// [`Error::Refused`] with `RL429` when others hold one of the jobs; nothing is done then.
     pub async fn retry(&self, job_ids: Vec<Uuid>) -> Result<Vec<RetryVerdict>, Error> {
         store::operate::retry(&*self.connection().await?, &job_ids).await
+    }
+
+    /// Gives jobs another priority, 0 to 9; one verdict a job. What runs has it from its next
+    /// attempt on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for another priority, and with `RL429` when others hold one of the jobs;
+    /// nothing is done then.
+    pub async fn reprioritize(
+        &self,
+        job_ids: Vec<Uuid>,
+        priority: i16,
+    ) -> Result<Vec<ReprioritizeVerdict>, Error> {
+        store::operate::reprioritize(&*self.connection().await?, &job_ids, priority).await
     }
 
     /// Stops acquires from a queue. False if it was paused.

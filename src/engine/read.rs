@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Engine, Error, rest};
 use crate::store::inspect::{
-    self, JobDetails, JobFilter, JobPage, QueueFigures, Stats, WorkerFigures,
+    self, Explanation, JobDetails, JobFilter, JobPage, QueueFigures, Stats, WorkerFigures,
 };
 use crate::store::verify::{Finding, verify};
 
@@ -56,6 +56,15 @@ impl Engine {
             }
             pause = LAST_PAUSE.min(pause * 2);
         }
+    }
+
+    /// Why a job does not run, if there is one with this id.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn explain(&self, id: Uuid) -> Result<Option<Explanation>, Error> {
+        inspect::explain(&*self.connection().await?, id).await
     }
 
     /// The queues that have settings, or in which something waits or runs.

@@ -7,7 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::problem::Problem;
 use crate::model::{
-    CancelVerdict, FinishVerdict, HeartbeatVerdict, JobState, OnParentFailure, RetryVerdict,
+    CancelVerdict, FinishVerdict, HeartbeatVerdict, JobState, OnParentFailure, ReprioritizeVerdict,
+    RetryVerdict,
 };
 
 /// Title, tags and what the routes share; the routes add themselves.
@@ -103,6 +104,11 @@ pub(super) fn heartbeat_verdict() -> Schema {
 /// The words of a cancel's verdict.
 pub(super) fn cancel_verdict() -> Schema {
     words(CancelVerdict::ALL.iter().map(|verdict| verdict.as_str()))
+}
+
+/// The words of a reprioritize's verdict.
+pub(super) fn reprioritize_verdict() -> Schema {
+    words(ReprioritizeVerdict::ALL.iter().map(|verdict| verdict.as_str()))
 }
 
 /// The words of a retry's verdict.

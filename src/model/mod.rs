@@ -24,7 +24,9 @@ pub use schema::{BadSchemaName, SchemaName};
 pub use state::JobState;
 pub use text::UnknownWord;
 pub use token::Token;
-pub use verdict::{CancelVerdict, FinishVerdict, HeartbeatVerdict, RetryVerdict};
+pub use verdict::{
+    CancelVerdict, FinishVerdict, HeartbeatVerdict, ReprioritizeVerdict, RetryVerdict,
+};
 
 /// Args, results and metadata: JSON text, checked once and never parsed into a tree.
 pub type RawJson = Box<serde_json::value::RawValue>;

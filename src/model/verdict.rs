@@ -78,6 +78,20 @@ words! {
     }
 }
 
+words! {
+    /// What became of one job that an operator wanted at another priority.
+    ReprioritizeVerdict("reprioritize verdict") {
+        /// It has the new priority; while it runs, for its next attempt.
+        Reprioritized = "reprioritized",
+        /// It had that priority.
+        Unchanged = "unchanged",
+        /// It has ended.
+        Finished = "finished",
+        /// There is no such job.
+        Unknown = "unknown",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,11 @@
-//! The verbs of operators: cancel, retry, pause, resume.
+//! The verbs of operators: cancel, retry, reprioritize, pause, resume.
 
 use uuid::Uuid;
 
 use super::values::refuse_data;
 use super::word;
 use crate::db::{Connection, Error};
-use crate::model::{CancelVerdict, RetryVerdict};
+use crate::model::{CancelVerdict, ReprioritizeVerdict, RetryVerdict};
 
 /// Cancels waiting jobs and asks running ones to stop; one verdict a job, in input order.
 ///
@@ -27,6 +27,22 @@ pub async fn cancel(
 /// [`Error::Refused`] with `RL429` when others hold one of the jobs; nothing is done then.
 pub async fn retry(connection: &Connection, job_ids: &[Uuid]) -> Result<Vec<RetryVerdict>, Error> {
     let rows = connection.query("SELECT verdict FROM retry($1)", &[&job_ids]).await?;
+    rows.iter().map(|row| word(row, 0)).collect()
+}
+
+/// Gives jobs another priority; one verdict a job.
+///
+/// # Errors
+///
+/// [`Error::Refused`] for a priority that is not 0 to 9, and with `RL429` when others hold one of
+/// the jobs; nothing is done then.
+pub async fn reprioritize(
+    connection: &Connection,
+    job_ids: &[Uuid],
+    priority: i16,
+) -> Result<Vec<ReprioritizeVerdict>, Error> {
+    let sql = "SELECT verdict FROM reprioritize($1, $2)";
+    let rows = connection.query(sql, &[&job_ids, &i32::from(priority)]).await?;
     rows.iter().map(|row| word(row, 0)).collect()
 }
 

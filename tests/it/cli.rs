@@ -73,6 +73,13 @@ async fn what_is_enqueued_is_listed_shown_cancelled_and_retried() {
     let stats = printed(&rowlock(&db, &["stats", "--json"]));
     assert!(stats.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
 
+    assert!(printed(&rowlock(&db, &["explain", &id])).contains("No worker listens on queue out"));
+    assert!(
+        printed(&rowlock(&db, &["explain", child["id"].as_str().expect("an id")]))
+            .contains("Waits for 1 parent")
+    );
+    let moved = printed(&rowlock(&db, &["reprioritize", "--priority", "3", &id]));
+    assert!(moved.contains("reprioritized"), "{moved}");
     assert!(printed(&rowlock(&db, &["cancel", &id])).contains("cancelled"));
     assert!(printed(&rowlock(&db, &["jobs", "-s", "cancelled", "--json"])).contains(&id));
     assert!(printed(&rowlock(&db, &["retry", &id])).contains("retried"));

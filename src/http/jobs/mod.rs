@@ -1,6 +1,7 @@
-//! Jobs: enqueue them, look at them, cancel and retry them.
+//! Jobs: enqueue them, look at them, cancel, retry and reprioritize them.
 
 mod enqueue;
+mod explain;
 mod list;
 mod operate;
 mod show;
@@ -18,5 +19,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(show::show))
         .routes(routes!(operate::cancel))
         .routes(routes!(operate::retry))
+        .routes(routes!(operate::reprioritize))
+        .routes(routes!(explain::explain))
         .routes(routes!(enqueue::workflow))
 }

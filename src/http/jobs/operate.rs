@@ -1,17 +1,17 @@
-//! `POST /v1/jobs/{id}/cancel` and `/retry`.
+//! `POST /v1/jobs/{id}/cancel`, `/retry` and `/reprioritize`.
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::show::no_such_job;
 use crate::http::app::App;
-use crate::http::body::Path;
+use crate::http::body::{self, Path};
 use crate::http::openapi;
 use crate::http::problem::Problem;
-use crate::model::{CancelVerdict, Code, RetryVerdict};
+use crate::model::{CancelVerdict, Code, ReprioritizeVerdict, RetryVerdict};
 
 /// What became of a cancel.
 #[derive(Serialize, ToSchema)]
@@ -29,6 +29,24 @@ pub(super) struct RetryAnswer {
     /// `released`: it was held and waits no longer for the parents that held it.
     #[schema(schema_with = openapi::retry_verdict)]
     verdict: RetryVerdict,
+}
+
+/// The priority wanted.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReprioritizeBody {
+    /// 0 runs first, 9 last.
+    #[schema(minimum = 0, maximum = 9)]
+    priority: i16,
+}
+
+/// What became of a reprioritize.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReprioritizeAnswer {
+    job_id: Uuid,
+    /// `unchanged`: it had that priority. `finished`: it has ended.
+    #[schema(schema_with = openapi::reprioritize_verdict)]
+    verdict: ReprioritizeVerdict,
 }
 
 /// Cancel a waiting job, or ask a running one to stop
@@ -79,5 +97,31 @@ pub(super) async fn retry(
                 .hint("Wait until that job has ended, or cancel it."))
         }
         Some(verdict) => Ok(Json(RetryAnswer { job_id, verdict })),
+    }
+}
+
+/// Give a job another priority
+///
+/// A ready job goes to the end of its new lane and keeps its age; one that runs has it from its next
+/// attempt on.
+#[utoipa::path(
+    post, operation_id = "reprioritize_job",
+    path = "/v1/jobs/{id}/reprioritize", tag = "jobs", request_body = ReprioritizeBody,
+    params(("id" = Uuid, Path, description = "The job")),
+    responses(
+        (status = 200, description = "What became of it", body = ReprioritizeAnswer),
+        (status = 404, description = "RL404", body = Problem),
+        (status = 422, description = "RL422", body = Problem),
+        (status = 429, description = "RL429: others hold it at this moment", body = Problem),
+    )
+)]
+pub(super) async fn reprioritize(
+    State(app): State<App>,
+    Path(job_id): Path<Uuid>,
+    body::Json(wanted): body::Json<ReprioritizeBody>,
+) -> Result<Json<ReprioritizeAnswer>, Problem> {
+    match app.engine.reprioritize(vec![job_id], wanted.priority).await?.first().copied() {
+        None | Some(ReprioritizeVerdict::Unknown) => Err(no_such_job(job_id)),
+        Some(verdict) => Ok(Json(ReprioritizeAnswer { job_id, verdict })),
     }
 }

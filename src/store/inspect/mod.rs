@@ -2,10 +2,12 @@
 //!
 //! Every read has a bound, and none grows with the history: see [`WALK`].
 
+mod explain;
 mod figures;
 mod job;
 mod jobs;
 
+pub use explain::{Explanation, explain};
 pub use figures::{
     Depth, LatencyFigures, OutcomeFigures, QueueFigures, Stats, WorkerFigures, queues, stats,
     workers,

@@ -66,6 +66,32 @@ async fn cancel_and_retry_answer_with_what_became_of_the_job() {
 }
 
 #[tokio::test]
+async fn a_job_explains_itself_and_takes_another_priority() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let id = enqueue(&api, "q", "a").await;
+    let path = format!("/v1/jobs/{id}");
+    let answer = api.get(&format!("{path}/explain")).await.json(200);
+    assert_eq!((&answer["state"], &answer["ahead"]), (&json!("ready"), &json!(0)));
+    assert!(answer["summary"].as_str().unwrap().contains("No worker listens on queue q"));
+    let verdict = async |body: serde_json::Value| {
+        api.post(&format!("{path}/reprioritize"), body).await.json(200)["verdict"].clone()
+    };
+    assert_eq!(verdict(json!({"priority": 0})).await, "reprioritized");
+    assert_eq!(verdict(json!({"priority": 0})).await, "unchanged");
+    assert_eq!(api.get(&path).await.json(200)["priority"], 0);
+    for bad in [json!({"priority": 10}), json!({"priority": "1"}), json!({}), json!({"p": 1})] {
+        api.post(&format!("{path}/reprioritize"), bad).await.problem(422, "RL422");
+    }
+    let unknown = format!("/v1/jobs/{}", Uuid::now_v7());
+    api.get(&format!("{unknown}/explain")).await.problem(404, "RL404");
+    let body = json!({"priority": 1});
+    api.post(&format!("{unknown}/reprioritize"), body).await.problem(404, "RL404");
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn a_retry_whose_key_is_taken_is_a_conflict() {
     let db = Db::new().await;
     let api = Api::start(&db).await;

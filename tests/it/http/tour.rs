@@ -78,6 +78,11 @@ async fn visit_jobs(api: &Api) {
     assert_eq!(cancelled["verdict"], "cancelled");
     let retried = api.post(&format!("/v1/jobs/{one}/retry"), "").await.json(200);
     assert_eq!(retried["verdict"], "retried");
+    let body = json!({"priority": 4});
+    let moved = api.post(&format!("/v1/jobs/{one}/reprioritize"), body).await.json(200);
+    assert_eq!(moved["verdict"], "reprioritized");
+    let why = api.get(&format!("/v1/jobs/{one}/explain")).await.json(200);
+    assert_eq!(why["state"], "ready");
 }
 
 async fn visit_work(api: &Api) {

@@ -281,6 +281,8 @@ impl<'a> Walk<'a> {
         self.finish("fail discard", &discard, "discarded").await;
         let jobs = "(select array_agg(job_id order by job_id) from got)";
         self.call("retry", &format!("retry({jobs})"), "verdict = 'retried'").await;
+        let moved = format!("reprioritize({jobs}, 7)");
+        self.call("reprioritize", &moved, "verdict = 'reprioritized'").await;
         self.call("cancel", &format!("cancel({jobs})"), "verdict = 'cancelled'").await;
     }
 
