@@ -6,15 +6,18 @@ returns table (job_id uuid, state text, policy text, is_holding boolean)
 language sql stable
 set search_path from current
 begin atomic
+    -- By the edges of this one job, whatever statistics say of jobs and edges.
     select p.id, p.state, d.policy, p.finished_at is not null
-    from dependencies d
-    join jobs p on p.id = d.parent
-    where d.child = waits_on.job
-        and (p.finished_at is null or d.policy = 'hold' and p.state <> 'completed')
+    from (
+        select y.parent, y.policy from dependencies y where y.child = waits_on.job offset 0
+    ) d
+    cross join lateral (
+        select x.id, x.state, x.finished_at from jobs x where x.id = d.parent offset 0
+    ) p
+    where p.finished_at is null or d.policy = 'hold' and p.state <> 'completed'
     union all
-    select l.parent, p.state, l.policy, false
+    select l.parent, (select x.state from jobs x where x.id = l.parent), l.policy, false
     from links l
-    left join jobs p on p.id = l.parent
     where l.child = waits_on.job;
 end;
 comment on function waits_on is
@@ -63,17 +66,27 @@ set search_path from current
 begin atomic
     select count(*)::int
     from (
-        select
-        from unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) p(priority)
-        cross join lateral (
+        (
+            select
+            from unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) p(priority)
+            cross join lateral (
+                select
+                from ready r
+                where r.queue = ahead_of.queue and r.priority = p.priority
+                order by r.seq limit limit_of('explain_ahead') + 1
+            ) r
+            where p.priority < ahead_of.priority
+            limit limit_of('explain_ahead') + 1
+        )
+        union all
+        (
             select
             from ready r
             where r.queue = ahead_of.queue
-                and r.priority = p.priority
-                and (p.priority < ahead_of.priority or r.seq < ahead_of.seq)
+                and r.priority = ahead_of.priority
+                and r.seq < ahead_of.seq
             order by r.seq limit limit_of('explain_ahead') + 1
-        ) r
-        where p.priority <= ahead_of.priority
+        )
         limit limit_of('explain_ahead') + 1
     ) x;
 end;
@@ -101,11 +114,10 @@ begin
         from waits_on((explain_waiting.job).id) x
         limit limit_of('parents')
     ) w;
-    if (explain_waiting.job).cause is not null then
+    if (waits_for -> 0 ->> 'state') in ('cancelled', 'discarded') then
         summary := format(
-            'Held: parent %s ended %s. Retry that job, or retry this one to let it go.',
-            (explain_waiting.job).cause,
-            (select j.state from jobs j where j.id = (explain_waiting.job).cause)
+            'Held: parent %s was %s. Retry that job, or retry this one to let it go.',
+            waits_for -> 0 ->> 'job_id', waits_for -> 0 ->> 'state'
         );
         return;
     end if;

@@ -100,6 +100,12 @@ async fn what_holds_or_ended_a_job_is_named() {
     let cause = parent.to_string();
     let answer = says(&client, held, &["Held", &cause, "discarded", "Retry"]).await;
     assert_eq!(answer["first_cause"], json!(parent));
+    // The parent that holds it, where that fell with another.
+    let call = json!([{"kind": "r", "ref": "r"}, {"kind": "p", "ref": "p", "depends_on": ["r"]},
+        {"kind": "c", "depends_on": ["p"], "on_parent_failure": "hold"}]);
+    let jobs: Vec<Uuid> = enqueue_many(&client, &call).await.iter().map(|job| job.job_id).collect();
+    discard(&client, &[acquire_job(&client, jobs[0]).await]).await;
+    says(&client, jobs[2], &["Held: parent", &jobs[1].to_string(), "was cancelled"]).await;
     let answer = says(&client, ended, &["cancelled", "a parent was discarded"]).await;
     assert_eq!((&answer["state"], &answer["first_cause"]), (&json!("cancelled"), &json!(parent)));
     db.finish().await;
