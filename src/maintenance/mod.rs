@@ -43,6 +43,9 @@ const FULL_ROUND: Duration = Duration::from_secs(5);
 /// many times as long as it ran.
 const REST: u32 = 20;
 
+/// But floors rest no longer than this: a run may have been slow for a cause that has gone.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// A job that is due and held by others stays due.
 const LEAST_DUE: Duration = Duration::from_millis(10);
 
@@ -146,7 +149,7 @@ impl Loop {
     fn floors_pause(&self, run: DutyRun, took: Duration, usual: Duration) -> Duration {
         let busy = run.done > 0 || self.notes.name_someone();
         let pause = if busy { usual.min(FLOORS_PAUSE) } else { usual };
-        pause.max(took * REST)
+        pause.max(LONGEST_REST.min(took * REST))
     }
 
     async fn rest(&self, pause: Duration) {
