@@ -217,7 +217,7 @@ begin
     queue_paused_at := (select q.paused_at from queues q where q.name = job.queue);
     select l.on_queue, l.for_kind into workers_on_queue, workers_for_kind
     from listeners(job.queue, job.kind) l;
-    select e.worker, e.started_at, e.finished_at, e.outcome, e.error, w.lease_ends_at into run
+    select e.worker, e.started_at, e.finished_at, e.outcome, w.lease_ends_at into run
     from executions e
     left join workers w on w.id = e.worker
     where e.job_id = job.id and e.attempt = job.attempt;

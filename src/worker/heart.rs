@@ -18,8 +18,8 @@ use crate::telemetry::field;
 pub(super) async fn beat(core: Arc<Core>, pool: Pool) {
     let lease = core.settings.lease;
     let mut pause = Pause::new((lease / 10).min(Duration::from_secs(1)));
-    // A little before a third has passed: an acquire renews the row with its own single queue
-    // where less than two thirds of the lease are left.
+    // A little before a third has passed: else acquires would renew the row, where less than two
+    // thirds of the lease are left.
     let mut wait = lease.mul_f64(0.3);
     loop {
         tokio::time::sleep(wait).await;
