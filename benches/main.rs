@@ -1,6 +1,7 @@
 //! The benches: one file a question, one binary, so that it links once. `make bench`, or
 //! `make bench ROW=name` for one of them or one of their rows.
 
+mod cascade;
 mod chart;
 mod depth;
 mod drain;
@@ -50,6 +51,7 @@ const BENCHES: &[Bench] = &[
     bench!("memory", memory::ROWS, true, memory::report),
     bench!("wal", wal::ROWS, true, wal::report),
     bench!("prune", prune::ROWS, false, prune::report),
+    bench!("cascade", cascade::ROWS, false, cascade::report),
     bench!("chart", &["chart"], false, chart::report),
     bench!("views", &["views"], false, views::report),
 ];

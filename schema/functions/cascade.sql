@@ -25,6 +25,18 @@ end $$;
 comment on function unblock is
     'Releases those of these children that wait for nothing more; their blocked rows are held.';
 
+create or replace function has_its_parent(child uuid) returns boolean
+language sql stable
+set search_path from current
+return exists (
+    select from dependencies d
+    join jobs p on p.id = d.parent
+    where d.child = has_its_parent.child
+        and (p.state = 'completed' or d.policy = 'continue' and p.finished_at is not null)
+);
+comment on function has_its_parent is
+    'Whether one of the parents has ended in a way that a child may run after.';
+
 create or replace function recount(children uuid[]) returns void
 language sql volatile
 set search_path from current
@@ -33,20 +45,28 @@ begin atomic
     from (
         select
             k.child,
-            (
-                select count(*)
-                from dependencies d
-                join jobs j on j.id = d.parent
-                where d.child = k.child
-                    and (j.finished_at is null or d.policy = 'hold' and j.state <> 'completed')
-            ) + (exists (select from links l where l.child = k.child))::int as remaining
+            case
+                when x.wait_for_any and has_its_parent(k.child) then 0
+                else (
+                    select count(*)
+                    from dependencies d
+                    join jobs j on j.id = d.parent
+                    where d.child = k.child
+                        and (j.finished_at is null or d.policy = 'hold' and j.state <> 'completed')
+                ) + (
+                    -- Counted, since an EXISTS may be answered by reading all links.
+                    select count(*) from (select from links l where l.child = k.child limit 1) l
+                )
+            end as remaining
         from unnest(recount.children) k(child)
+        join blocked x on x.job_id = k.child
     ) c
     where b.job_id = c.child and b.remaining <> c.remaining;
 end;
 comment on function recount is
     'Counts anew what blocked children (rows held) wait for: '
-    'unfinished parents, parents that hold them, and links.';
+    'unfinished parents, parents that hold them, and links; nothing '
+    'more where one parent is enough and has ended.';
 
 create or replace function cascade_completed(parents uuid[]) returns void
 language plpgsql volatile
@@ -56,6 +76,7 @@ declare
     children uuid[];
     counts int[];
     freed uuid[];
+    early boolean;
 begin
     select array_agg(x.child order by x.child), array_agg(x.n order by x.child)
     into children, counts
@@ -76,11 +97,14 @@ begin
     with gone as (
         delete from blocked b
         using unnest(children, counts) c(child, n)
-        where b.job_id = c.child and b.remaining = c.n
-        returning b.job_id
+        where b.job_id = c.child and (b.remaining = c.n or b.wait_for_any)
+        returning b.job_id, b.wait_for_any
     )
-    select array_agg(g.job_id order by g.job_id) into freed
+    select array_agg(g.job_id order by g.job_id), bool_or(g.wait_for_any) into freed, early
     from gone g;
+    if early then
+        delete from links l where l.child = any(freed);
+    end if;
     if coalesce(cardinality(freed), 0) < cardinality(children) then
         update blocked b set remaining = b.remaining - c.n
         from unnest(children, counts) c(child, n)
@@ -92,6 +116,12 @@ begin
 end $$;
 comment on function cascade_completed is
     'Counts completed parents off their children and releases those that wait for nothing more.';
+
+create or replace function falls(child uuid) returns boolean
+language sql stable
+return coalesce((select not b.wait_for_any from blocked b where b.job_id = falls.child), false);
+comment on function falls is
+    'Whether a job is blocked and falls with the first parent that cancels it.';
 
 create or replace function closure_of(
     ended uuid[],
@@ -107,17 +137,26 @@ begin
     with recursive fall (id, cause) as (
         select d.child, min(coalesce(p.cause, p.id)::text)::uuid
         from jobs p
-        join dependencies d on d.parent = p.id and d.policy = 'cancel'
-        join blocked b on b.job_id = d.child
-        where p.id = any(closure_of.ended)
+        cross join lateral (
+            select y.child
+            from dependencies y
+            where y.parent = p.id and y.policy = 'cancel'
+            offset 0
+        ) d
+        where p.id = any(closure_of.ended) and falls(d.child)
         group by d.child
         union
         select x.child, x.cause
         from (
             select distinct on (d.child) d.child, f.cause
             from fall f
-            join dependencies d on d.parent = f.id and d.policy = 'cancel'
-            join blocked b on b.job_id = d.child
+            cross join lateral (
+                select y.child
+                from dependencies y
+                where y.parent = f.id and y.policy = 'cancel'
+                offset 0
+            ) d
+            where falls(d.child)
             order by d.child, f.cause
         ) x
     )
@@ -133,7 +172,7 @@ begin
         from unnest(closure_of.ended || doomed) p(id)
         join dependencies d on d.parent = p.id
         join blocked b on b.job_id = d.child
-        where d.policy <> 'cancel'
+        where d.policy <> 'cancel' or b.wait_for_any
         except
         select k.id
         from unnest(doomed) k(id)
@@ -141,7 +180,7 @@ begin
 end $$;
 comment on function closure_of is
     'The blocked jobs that fall with these ended ones, at any depth, each with '
-    'its first cause, and those that only hear of it (continue, hold).';
+    'its first cause, and those that only hear of it (continue, hold, any).';
 
 create or replace function cascade_ended(parents uuid[]) returns void
 language plpgsql volatile
@@ -163,6 +202,7 @@ begin
         ended := ended || cancel_blocked(fall.doomed, fall.causes);
         perform hold_children(fall.touched);
         perform recount(fall.touched);
+        ended := ended || cancel_forsaken(fall.touched);
         perform unblock(fall.touched);
         before := fall.touched;
     end loop;
@@ -170,6 +210,33 @@ end $$;
 comment on function cascade_ended is
     'Applies the policies of the children of cancelled and '
     'discarded parents, and of theirs: cancel, continue, hold.';
+
+create or replace function cancel_forsaken(children uuid[]) returns uuid[]
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+    doomed uuid[];
+    causes uuid[];
+begin
+    select array_agg(x.child order by x.child), array_agg(x.cause order by x.child)
+    into doomed, causes
+    from (
+        select b.job_id as child, min(coalesce(p.cause, p.id)::text)::uuid as cause
+        from blocked b
+        join dependencies d on d.child = b.job_id
+        join jobs p on p.id = d.parent
+        where b.job_id = any(cancel_forsaken.children)
+            and b.wait_for_any
+            and b.remaining = 0
+            and not has_its_parent(b.job_id)
+        group by b.job_id
+    ) x;
+    return cancel_blocked(doomed, causes);
+end $$;
+comment on function cancel_forsaken is
+    'Cancels those of these counted children (rows held) that wait '
+    'for any parent when none is left that could release them.';
 
 create or replace function cancel_blocked(doomed uuid[], causes uuid[]) returns uuid[]
 language plpgsql volatile
@@ -225,7 +292,15 @@ begin atomic
         from unnest(hold_children.children) k(id)
         join dependencies d on d.child = k.id and d.policy = 'hold'
         join jobs p on p.id = d.parent
+        join blocked b on b.job_id = d.child
         where p.state in ('cancelled', 'discarded')
+            and (not b.wait_for_any or (
+                select q.id
+                from dependencies o
+                join jobs q on q.id = o.parent
+                where o.child = d.child and q.finished_at is null
+                limit 1
+            ) is null)
         order by d.child, p.finished_at
     ) x
     where j.id = x.child and j.cause is null;

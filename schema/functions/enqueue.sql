@@ -17,7 +17,9 @@ create or replace function enqueue_batch(
     edge_outside uuid[] default null,
     edge_policies text[] default null,
     single boolean default false,
-    call_sizes int[] default null
+    call_sizes int[] default null,
+    edge_refs text[] default null,
+    wait_for_any boolean[] default null
 ) returns table (job_id uuid, created boolean)
 language plpgsql volatile security definer
 set search_path from current
@@ -77,7 +79,8 @@ begin
         if cardinality(enqueue_batch.edge_children) > 0 then
             prints := with_edges(
                 prints, enqueue_batch.ids, enqueue_batch.edge_children,
-                enqueue_batch.edge_parents, enqueue_batch.edge_outside, enqueue_batch.edge_policies
+                enqueue_batch.edge_parents, enqueue_batch.edge_outside,
+                enqueue_batch.edge_policies, enqueue_batch.wait_for_any
             );
         end if;
     end if;
@@ -95,7 +98,7 @@ begin
             enqueue_batch.priorities, enqueue_batch.run_ats, enqueue_batch.max_attempts,
             enqueue_batch.timeouts, enqueue_batch.unique_keys, enqueue_batch.edge_children,
             enqueue_batch.edge_parents, enqueue_batch.edge_outside, enqueue_batch.edge_policies,
-            named
+            enqueue_batch.edge_refs, enqueue_batch.wait_for_any, named
         );
         if try = 5 then
             perform refuse(

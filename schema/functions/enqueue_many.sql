@@ -39,6 +39,9 @@ begin
         array_agg(j.job ->> 'unique_key' order by j.n) as unique_keys,
         array_agg((j.job ->> 'id')::uuid order by j.n) as ids,
         array_agg(j.job ->> 'ref' order by j.n) as refs,
+        case when bool_or(j.job ? 'wait_for') then
+            array_agg(j.job ->> 'wait_for' = 'any' order by j.n)
+        end as wait_for_any,
         bool_or(j.job ? 'depends_on') as has_edges
     into entries
     from jsonb_array_elements(enqueue_many.jobs) with ordinality j(job, n);
@@ -63,7 +66,8 @@ begin
         from enqueue_batch(
             entries.kinds, entries.args, entries.queues, entries.priorities, casts.run_ats,
             entries.max_attempts, casts.timeouts, entries.unique_keys, entries.ids,
-            edges.children, edges.parents, edges.outside, edges.policies
+            edges.children, edges.parents, edges.outside, edges.policies,
+            edge_refs => edges.names, wait_for_any => entries.wait_for_any
         ) with ordinality b(job_id, created, n)
         left join unnest(entries.refs) with ordinality g(name, n) on g.n = b.n
         order by b.n;

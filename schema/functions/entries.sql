@@ -22,8 +22,8 @@ language sql immutable parallel safe
 return case
     when jsonb_typeof(job) is distinct from 'object' then 'an object'
     when job - array[
-        'ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on', 'on_parent_failure',
-        'max_attempts', 'timeout', 'unique_key', 'id'
+        'ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on', 'wait_for',
+        'on_parent_failure', 'max_attempts', 'timeout', 'unique_key', 'id'
     ] <> '{}'
         then 'unknown'
     when jsonb_typeof(job -> 'kind') is distinct from 'string' then 'kind'
@@ -36,6 +36,7 @@ return case
         then 'on_parent_failure'
     when job ->> 'on_parent_failure' not in ('cancel', 'continue', 'hold')
         then 'on_parent_failure'
+    when job ? 'wait_for' and job -> 'wait_for' not in ('null', '"all"', '"any"') then 'wait_for'
     when job ? 'priority' and job -> 'priority' <> 'null' and not is_whole(job -> 'priority')
         then 'priority'
     when job ? 'max_attempts'
@@ -63,7 +64,15 @@ return case
     when coalesce(jsonb_typeof(job -> 'depends_on'), 'null') not in ('array', 'null')
         then 'depends_on'
     when jsonb_typeof(job -> 'depends_on') = 'array'
-        and job @? '$.depends_on[*] ? (@.type() != "string")'
+        and (
+            job @? 'strict $.depends_on[*] ? (@.type() != "string" && @.type() != "object")'
+            or job @? '$.depends_on[*] ? (@.type() == "object") ? (
+                !(exists (@.job)) || @.job.type() != "string"
+                || (exists (@.on_parent_failure) && @.on_parent_failure != null
+                    && @.on_parent_failure != "cancel" && @.on_parent_failure != "continue"
+                    && @.on_parent_failure != "hold")
+                || exists (@.keyvalue() ? (@.key != "job" && @.key != "on_parent_failure")))'
+        )
         then 'depends_on'
 end;
 comment on function entry_fault is
@@ -87,12 +96,12 @@ begin
                 select min(k)
                 from jsonb_object_keys(refuse_entry.job) k
                 where k not in (
-                    'ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on',
+                    'ref', 'kind', 'args', 'queue', 'priority', 'run_at', 'depends_on', 'wait_for',
                     'on_parent_failure', 'max_attempts', 'timeout', 'unique_key', 'id'
                 )
             ),
-            'Use ref, kind, args, queue, priority, run_at, depends_on, on_parent_failure, '
-            'max_attempts, timeout, unique_key, id.'
+            'Use ref, kind, args, queue, priority, run_at, depends_on, wait_for, '
+            'on_parent_failure, max_attempts, timeout, unique_key, id.'
         );
     end if;
     perform refuse(
@@ -104,7 +113,9 @@ begin
             when 'max_attempts' then 'Use a whole number from 1 on.'
             when 'run_at' then 'Use ISO 8601 with a time zone, as 2030-01-31T12:00:00Z.'
             when 'timeout' then 'Use an interval, as "30 seconds" or "PT30S".'
-            when 'depends_on' then 'Use an array of strings: refs of this call or ids.'
+            when 'depends_on' then 'Use an array of refs of this call or ids, or of objects '
+                'with one as job, and on_parent_failure (cancel, continue or hold).'
+            when 'wait_for' then 'Use all or any.'
             when 'on_parent_failure' then 'Use cancel, continue or hold.'
             when 'id' then 'Use a UUID.'
             when 'ref' then format('Use a string of 1 to %s characters.', limit_of('name_length'))
@@ -165,13 +176,35 @@ end $$;
 comment on function cast_entries is
     'Times and intervals of the entries; raises RL422 for the first that is none.';
 
+create or replace function dependencies_of(job jsonb)
+returns table (name text, policy text)
+language sql immutable parallel safe
+begin atomic
+    select
+        case when jsonb_typeof(d.item) = 'object' then d.item ->> 'job' else d.item #>> '{}' end,
+        coalesce(
+            case when jsonb_typeof(d.item) = 'object' then d.item ->> 'on_parent_failure' end,
+            dependencies_of.job ->> 'on_parent_failure', 'cancel'
+        )
+    from jsonb_array_elements(
+        case
+            when jsonb_typeof(dependencies_of.job -> 'depends_on') = 'array'
+                then dependencies_of.job -> 'depends_on'
+            else '[]'
+        end
+    ) d(item);
+end;
+comment on function dependencies_of is
+    'What an entry depends on, by ref or id, and the policy of each of these edges.';
+
 create or replace function read_edges(
     jobs jsonb,
     refs text[],
     out children int[],
     out parents int[],
     out outside uuid[],
-    out policies text[]
+    out policies text[],
+    out names text[]
 )
 language plpgsql stable
 set search_path from current
@@ -186,22 +219,19 @@ begin
         array_agg(e.child order by e.k),
         array_agg(e.parent order by e.k),
         array_agg(e.outside order by e.k),
-        array_agg(e.policy order by e.k)
-    into children, parents, outside, policies
+        array_agg(e.policy order by e.k),
+        array_agg(e.name order by e.k)
+    into children, parents, outside, policies, names
     from (
         select
             row_number() over () as k,
             j.n::int as child,
             r.n::int as parent,
             case when r.n is null and is_uuid(d.name) then d.name::uuid end as outside,
-            coalesce(j.job ->> 'on_parent_failure', 'cancel') as policy
+            d.policy,
+            case when r.n is not null then d.name end as name
         from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
-        cross join lateral jsonb_array_elements_text(
-            case
-                when jsonb_typeof(j.job -> 'depends_on') = 'array' then j.job -> 'depends_on'
-                else '[]'
-            end
-        ) d(name)
+        cross join lateral dependencies_of(j.job) d
         left join unnest(read_edges.refs) with ordinality r(name, n) on r.name = d.name
     ) e;
     if exists (
@@ -210,12 +240,7 @@ begin
     ) then
         select j.n, d.name into wrong
         from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
-        cross join lateral jsonb_array_elements_text(
-            case
-                when jsonb_typeof(j.job -> 'depends_on') = 'array' then j.job -> 'depends_on'
-                else '[]'
-            end
-        ) d(name)
+        cross join lateral dependencies_of(j.job) d
         where not is_uuid(d.name) and d.name <> all (array_remove(read_edges.refs, null))
         order by j.n limit 1;
         perform refuse(
@@ -225,4 +250,5 @@ begin
     end if;
 end $$;
 comment on function read_edges is
-    'The edges of the entries: child and parent by place, or the parent by id.';
+    'The edges of the entries: child and parent by place, or the parent by id; '
+    'what the entry calls the parent.';

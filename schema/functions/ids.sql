@@ -50,7 +50,13 @@ comment on function fingerprint_of is
     'A digest of what was asked for: a repeated id must bring the same.';
 
 create or replace function with_edges(
-    prints uuid[], ids uuid[], children int[], parents int[], outside uuid[], policies text[]
+    prints uuid[],
+    ids uuid[],
+    children int[],
+    parents int[],
+    outside uuid[],
+    policies text[],
+    wait_for_any boolean[]
 ) returns uuid[]
 language sql immutable parallel safe
 return array(
@@ -64,7 +70,8 @@ return array(
                 concat(
                     coalesce(with_edges.ids[y.parent]::text, y.outside::text, y.parent::text),
                     ' ',
-                    y.policy
+                    y.policy,
+                    case when with_edges.wait_for_any[y.child] then ' any' end
                 ) as edge
             from unnest(
                 with_edges.children, with_edges.parents, with_edges.outside, with_edges.policies

@@ -16,6 +16,7 @@ declare
     kids uuid[];
     parents uuid[];
     policies text[];
+    refs text[];
     held uuid[];
     able uuid[];
     linked uuid[];
@@ -69,17 +70,17 @@ begin
         return 0;
     end if;
     -- Again, now that the children are held.
-    select array_agg(l.child), array_agg(l.parent), array_agg(l.policy)
-    into kids, parents, policies
+    select array_agg(l.child), array_agg(l.parent), array_agg(l.policy), array_agg(l.ref)
+    into kids, parents, policies, refs
     from links l
     where l.child = any(linked);
     update jobs j set has_dependents = true
     where j.id = any(parents) and j.state <> 'completed' and not j.has_dependents;
-    insert into dependencies (parent, child, policy)
-    select l.parent, l.child, l.policy
-    from unnest(kids, parents, policies) l(child, parent, policy)
-    join jobs j on j.id = l.parent
-    where j.state <> 'completed'
+    -- One that has completed meanwhile has an edge for its result, if it can be kept from prune.
+    insert into dependencies (parent, child, policy, ref)
+    select l.parent, l.child, l.policy, l.ref
+    from unnest(kids, parents, policies, refs) l(child, parent, policy, ref)
+    cross join lateral (select from jobs j where j.id = l.parent for key share skip locked) j
     on conflict on constraint dependencies_pkey do nothing;
     delete from links l where l.child = any(linked);
     perform recount(linked);
@@ -96,16 +97,15 @@ begin
             select d.child, min(coalesce(j.cause, j.id)::text)::uuid as cause
             from dependencies d
             join jobs j on j.id = d.parent
+            join blocked b on b.job_id = d.child and not b.wait_for_any
             where d.child = any(linked)
                 and d.policy = 'cancel'
                 and j.state in ('cancelled', 'discarded')
             group by d.child
         ) x;
     end if;
-    if doomed is not null then
-        perform cascade_ended(cancel_blocked(doomed, causes));
-    end if;
     if ended <> '{}' then
+        perform cascade_ended(cancel_blocked(doomed, causes) || cancel_forsaken(linked));
         perform hold_children(linked);
     end if;
     perform unblock(linked);

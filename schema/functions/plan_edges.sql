@@ -49,6 +49,9 @@ create or replace function plan_edges(
     inout parents int[],
     inout outside uuid[],
     inout policies text[],
+    inout refs text[],
+    wait_for_any boolean[],
+    out is_done boolean[],
     out remaining int[],
     out has_children boolean[]
 )
@@ -66,8 +69,9 @@ begin
         array_agg(x.child order by x.k),
         array_agg(x.parent order by x.k),
         array_agg(x.outside order by x.k),
-        array_agg(x.policy order by x.k)
-    into children, parents, outside, policies
+        array_agg(x.policy order by x.k),
+        array_agg(plan_edges.refs[x.k] order by x.k)
+    into children, parents, outside, policies, refs
     from (
         select distinct on (g.child, y.parent, y.outside)
             g.child, y.parent, y.outside, g.policy, g.k
@@ -109,18 +113,18 @@ begin
             inherited[e.child] := least(inherited[e.child], e.priority);
         end if;
     end loop;
-    -- What has completed stays so: it need not be linked.
-    select
-        array_agg(g.child order by g.k),
-        array_agg(g.parent order by g.k),
-        array_agg(g.outside order by g.k),
-        array_agg(g.policy order by g.k)
-    into children, parents, outside, policies
-    from unnest(
-        children, parents, outside, policies
-    ) with ordinality g(child, parent, outside, policy, k)
-    left join jobs j on j.id = g.outside and j.state = 'completed'
-    where j.id is null;
+    -- What has completed stays so: the edge is for its result, and prune keeps it from here on.
+    is_done := array(
+        select j.id is not null
+        from unnest(outside) with ordinality g(outside, k)
+        left join lateral (
+            select x.id
+            from jobs x
+            where x.id = g.outside and x.state = 'completed'
+            for key share skip locked
+        ) j on true
+        order by g.k
+    );
     priorities := inherit_priorities(
         coalesce(priorities, array_fill(null::int, array[cardinality(ids)])),
         coalesce(
@@ -142,13 +146,19 @@ begin
         inherited
     );
     for e in
-        select distinct g.child
-        from unnest(children, outside) g(child, outside)
-        where g.outside is not null
+        select
+            g.child,
+            bool_or(g.outside is not null and not g.is_done)::int as links,
+            bool_or(g.is_done) as is_satisfied
+        from unnest(children, outside, is_done) g(child, outside, is_done)
+        group by g.child
     loop
-        remaining[e.child] := remaining[e.child] + 1;
+        remaining[e.child] := remaining[e.child] + e.links;
+        if e.is_satisfied and plan_edges.wait_for_any[e.child] then
+            remaining[e.child] := 0;
+        end if;
     end loop;
 end $$;
 comment on function plan_edges is
-    'What the edges of a call mean: what each job waits for, who has children, which parents are '
-    'to be linked, and the inherited priorities.';
+    'What the edges of a call mean: what each job waits for, who has children, which parents have '
+    'completed and which are to be linked, and the inherited priorities.';

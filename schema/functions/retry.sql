@@ -8,7 +8,8 @@ begin atomic
     select t.job_id, t.verdict from in_tries('retry', retry.job_ids) t;
 end;
 comment on function retry is
-    'Lets discarded and cancelled jobs run again, and held ones go. Verdicts: retried, released (a '
+    'Lets discarded and cancelled jobs run again, with the descendants that fell with '
+    'them and never ran, and held ones go. Verdicts: retried, released (a '
     'held job no longer waits for the parents that held it), conflict (another live job has its '
     'unique key), completed, unfinished, unknown.';
 
@@ -23,11 +24,14 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
+    asked constant uuid[] := retry_once.ids;
     ended uuid[];
     held uuid[];
     clashing uuid[];
 begin
-    perform hold_jobs(retry_once.ids);
+    perform hold_jobs(asked);
+    ids := asked || fallen_with(asked);
+    perform hold_jobs(ids);
     -- A parent that completes or is retried meanwhile would not
     -- see the child: it is held to the end, or all is tried again.
     perform from jobs p
@@ -82,7 +86,7 @@ begin
                 when j.state = 'completed' then 'completed'
                 else 'unfinished'
             end
-        from unnest(retry_once.ids) u(id)
+        from unnest(asked) u(id)
         left join jobs j on j.id = u.id;
     if held <> '{}' then
         perform let_go(held);
@@ -92,6 +96,84 @@ begin
     end if;
 end $$;
 comment on function retry_once is 'Retries jobs (sorted ids) or raises lock_not_available.';
+
+create or replace function fallen_with(ended uuid[]) returns uuid[]
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    fallen uuid[];
+    lost uuid[];
+begin
+    fallen := array(
+        with recursive fall (id) as (
+            select j.id
+            from jobs j
+            where j.id = any(fallen_with.ended) and j.state in ('discarded', 'cancelled')
+            union
+            select c.id
+            from fall f
+            cross join lateral (
+                select d.child from dependencies d where d.parent = f.id offset 0
+            ) d
+            join jobs c on c.id = d.child
+            where c.state = 'cancelled' and c.attempt = 0 and c.cause is not null
+        )
+        select f.id from fall f except select u.id from unnest(fallen_with.ended) u(id)
+    );
+    if fallen = '{}' then
+        return fallen;
+    end if;
+    -- Another parent that stays as it is would cancel these again, and theirs.
+    lost := array(
+        with recursive loss (id) as (
+            select y.child
+            from (
+                -- A sort where a join of two arrays would be a loop in a loop.
+                select x.child, bool_or(x.is_ours) over (partition by x.parent) as is_ours
+                from (
+                    select c.id as child, d.parent, false as is_ours
+                    from unnest(fallen) f(id)
+                    join jobs c on c.id = f.id and not c.wait_for_any
+                    cross join lateral (
+                        select e.parent
+                        from dependencies e
+                        where e.child = f.id and e.policy = 'cancel'
+                        offset 0
+                    ) d
+                    where (
+                        select p.state from jobs p where p.id = d.parent
+                    ) in ('discarded', 'cancelled')
+                    union all
+                    select null, u.id, true
+                    from unnest(fallen || fallen_with.ended) u(id)
+                ) x
+            ) y
+            where y.child is not null and not y.is_ours
+            union
+            select c.id
+            from loss l
+            cross join lateral (
+                select d.child
+                from dependencies d
+                where d.parent = l.id and d.policy = 'cancel'
+                offset 0
+            ) d
+            join jobs c on c.id = d.child
+            where c.state = 'cancelled'
+                and c.attempt = 0
+                and c.cause is not null
+                and not c.wait_for_any
+        )
+        select l.id from loss l
+    );
+    return array(
+        select f.id from unnest(fallen) f(id) except select l.id from unnest(lost) l(id)
+    );
+end $$;
+comment on function fallen_with is
+    'The descendants of these ended jobs that were cancelled by a '
+    'cascade, never ran, and have no other ended parent against them.';
 
 create or replace function let_go(held uuid[]) returns void
 language plpgsql volatile
@@ -129,10 +211,9 @@ begin
     update dependencies d set policy = 'continue'
     where d.child = any(ended)
         and d.policy <> 'continue'
-        and d.parent <> all (ended)
         and (select p.state from jobs p where p.id = d.parent) in ('discarded', 'cancelled');
-    insert into blocked (job_id, remaining, priority, queue)
-    select j.id, 0, j.priority, j.queue
+    insert into blocked (job_id, remaining, priority, queue, wait_for_any)
+    select j.id, 0, j.priority, j.queue, j.wait_for_any
     from jobs j
     where j.id = any(ended)
     order by j.id;

@@ -16,6 +16,8 @@ create or replace function store_jobs(
     edge_parents int[],
     edge_outside uuid[],
     edge_policies text[],
+    edge_refs text[],
+    wait_for_any boolean[],
     guarded boolean
 ) returns boolean
 language plpgsql volatile
@@ -28,15 +30,20 @@ declare
     parents int[];
     outside uuid[];
     policies text[];
+    refs text[];
+    is_done boolean[];
     remaining int[];
     has_children boolean[];
 begin
     if cardinality(store_jobs.edge_children) > 0 then
         select p.*
-        into own_priorities, children, parents, outside, policies, remaining, has_children
+        into
+            own_priorities, children, parents, outside, policies, refs, is_done, remaining,
+            has_children
         from plan_edges(
             store_jobs.ids, store_jobs.owners, store_jobs.priorities, store_jobs.edge_children,
-            store_jobs.edge_parents, store_jobs.edge_outside, store_jobs.edge_policies
+            store_jobs.edge_parents, store_jobs.edge_outside, store_jobs.edge_policies,
+            store_jobs.edge_refs, store_jobs.wait_for_any
         ) p;
     end if;
     if guarded then
@@ -46,7 +53,8 @@ begin
             perform write_jobs(
                 store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args,
                 store_jobs.queues, own_priorities, store_jobs.run_ats, store_jobs.max_attempts,
-                store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children, clock
+                store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children,
+                store_jobs.wait_for_any, clock
             );
         exception when unique_violation then
             if current_setting('transaction_isolation') not in (
@@ -65,18 +73,25 @@ begin
         perform write_jobs(
             store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args,
             store_jobs.queues, own_priorities, store_jobs.run_ats, store_jobs.max_attempts,
-            store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children, clock
+            store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children,
+            store_jobs.wait_for_any, clock
         );
     end if;
     if children is not null then
-        insert into dependencies (parent, child, policy)
-        select store_jobs.ids[g.parent], store_jobs.ids[g.child], g.policy
-        from unnest(children, parents, policies) g(child, parent, policy)
-        where g.parent is not null;
-        insert into links (parent, child, xid, policy)
-        select g.outside, store_jobs.ids[g.child], pg_current_xact_id(), g.policy
-        from unnest(children, outside, policies) g(child, outside, policy)
-        where g.outside is not null;
+        insert into dependencies (parent, child, policy, ref)
+        select
+            coalesce(store_jobs.ids[g.parent], g.outside), store_jobs.ids[g.child], g.policy, g.ref
+        from unnest(children, parents, outside, policies, refs, is_done) g(
+            child, parent, outside, policy, ref, is_done
+        )
+        where g.parent is not null or g.is_done;
+        -- One that waits for any and has it is not blocked, and links nothing.
+        insert into links (parent, child, xid, policy, ref)
+        select g.outside, store_jobs.ids[g.child], pg_current_xact_id(), g.policy, g.ref
+        from unnest(children, outside, policies, refs, is_done) g(
+            child, outside, policy, ref, is_done
+        )
+        where g.outside is not null and not g.is_done and remaining[g.child] > 0;
         if found then
             set constraints tickets_link_at_commit deferred;
             insert into tickets (xid)

@@ -35,7 +35,10 @@ begin
             count(*),
             min(coalesce(j.id, b.job_id)::text)
         from (select * from jobs x where x.state = 'blocked') j
-        full join blocked b on b.job_id = j.id and b.queue = j.queue and b.priority = j.priority
+        full join blocked b on b.job_id = j.id
+            and b.queue = j.queue
+            and b.priority = j.priority
+            and b.wait_for_any = j.wait_for_any
         where j.id is null or b.job_id is null;
     return query
         select
@@ -65,7 +68,16 @@ begin
         from jobs j
         join dependencies d on d.child = j.id
         join jobs p on p.id = d.parent
-        where j.state in ('ready', 'scheduled', 'running') and p.finished_at is null;
+        where j.state in ('ready', 'scheduled', 'running')
+            and p.finished_at is null
+            and not j.wait_for_any;
+    return query
+        select
+            'no blocked job waits for any of its parents after one has ended well',
+            count(*),
+            min(b.job_id::text)
+        from blocked b
+        where b.wait_for_any and has_its_parent(b.job_id);
     return query
         select
             'no blocked job has a parent that should have cancelled it',
@@ -74,7 +86,7 @@ begin
         from blocked b
         join dependencies d on d.child = b.job_id and d.policy = 'cancel'
         join jobs p on p.id = d.parent
-        where p.state in ('cancelled', 'discarded');
+        where p.state in ('cancelled', 'discarded') and not b.wait_for_any;
     return query
         select 'no child is stranded by a lost link', count(*), min(l.child::text)
         from links l

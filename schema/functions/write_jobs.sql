@@ -15,6 +15,7 @@ create or replace function write_jobs(
     unique_keys text[],
     remaining int[],
     has_children boolean[],
+    wait_for_any boolean[],
     clock timestamptz
 ) returns void
 language plpgsql volatile
@@ -83,17 +84,17 @@ begin
             write_jobs.run_ats, write_jobs.remaining
         ) g(id, owner, queue, priority, run_at, remaining)
         where g.owner is null and coalesce(g.remaining, 0) = 0 and g.run_at > clock;
-        insert into blocked (job_id, remaining, priority, queue)
-        select g.id, g.remaining, g.priority, g.queue
+        insert into blocked (job_id, remaining, priority, queue, wait_for_any)
+        select g.id, g.remaining, g.priority, g.queue, coalesce(g.wait_for_any, false)
         from unnest(
             write_jobs.ids, write_jobs.owners, write_jobs.queues, write_jobs.priorities,
-            write_jobs.remaining
-        ) g(id, owner, queue, priority, remaining)
+            write_jobs.remaining, write_jobs.wait_for_any
+        ) g(id, owner, queue, priority, remaining, wait_for_any)
         where g.owner is null and g.remaining > 0;
     end if;
     insert into jobs (
-        id, state, priority, has_dependents, max_attempts, args_bytes, seq, run_at, created_at,
-        timeout, fingerprint, queue, kind, unique_key, args
+        id, state, priority, has_dependents, wait_for_any, max_attempts, args_bytes, seq, run_at,
+        created_at, timeout, fingerprint, queue, kind, unique_key, args
     )
     select
         g.id,
@@ -104,6 +105,7 @@ begin
         end,
         coalesce(g.priority, default_priority()),
         coalesce(g.has_children, false),
+        coalesce(g.wait_for_any, false),
         coalesce(
             g.max_attempts,
             case when settings.any then (
@@ -128,10 +130,10 @@ begin
             write_jobs.ids, write_jobs.owners, write_jobs.prints, write_jobs.kinds,
             write_jobs.args, write_jobs.queues, write_jobs.priorities, write_jobs.run_ats,
             write_jobs.max_attempts, write_jobs.timeouts, write_jobs.unique_keys,
-            write_jobs.remaining, write_jobs.has_children, seqs, sizes
+            write_jobs.remaining, write_jobs.has_children, write_jobs.wait_for_any, seqs, sizes
         ) g(
             id, owner, print, kind, args, queue, priority, run_at, max_attempts, timeout, key,
-            remaining, has_children, seq, bytes
+            remaining, has_children, wait_for_any, seq, bytes
         )
     where g.owner is null
     order by g.id;

@@ -47,6 +47,7 @@ create table jobs (
     state               text not null,
     priority            smallint not null,
     has_dependents      boolean not null default false,
+    wait_for_any        boolean not null default false,
     attempt             int not null default 0,
     failures            int not null default 0,
     max_attempts        int not null,
@@ -79,6 +80,8 @@ comment on column jobs.state is
 comment on column jobs.priority is '0 runs first, 9 last.';
 comment on column jobs.has_dependents is
     'True once another job depends on it; a job without dependents touches no edge.';
+comment on column jobs.wait_for_any is
+    'One completed parent is enough to release it; false means that it waits for all.';
 comment on column jobs.attempt is
     'The number of its newest execution; 0 before the first. Only grows.';
 comment on column jobs.failures is
@@ -168,10 +171,11 @@ comment on column scheduled.priority is 'As on the job, for counting.';
 comment on column scheduled.queue is 'As on the job, for counting.';
 
 create table blocked (
-    job_id    uuid not null,
-    remaining int not null,
-    priority  smallint not null,
-    queue     text collate "C" not null,
+    job_id       uuid not null,
+    remaining    int not null,
+    priority     smallint not null,
+    queue        text collate "C" not null,
+    wait_for_any boolean not null default false,
     constraint blocked_pkey primary key (job_id),
     constraint blocked_remaining_not_negative check (remaining >= 0)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0,
@@ -182,6 +186,7 @@ comment on column blocked.remaining is
     'Parents that it waits for, plus one while it has rows in links.';
 comment on column blocked.priority is 'As on the job, for counting.';
 comment on column blocked.queue is 'As on the job, for counting.';
+comment on column blocked.wait_for_any is 'As on the job, for cascades.';
 
 create table unique_keys (
     key    text collate "C" not null,

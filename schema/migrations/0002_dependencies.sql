@@ -4,6 +4,7 @@ create table dependencies (
     parent uuid not null,
     child  uuid not null,
     policy text not null,
+    ref    text,
     constraint dependencies_pkey primary key (parent, child),
     constraint dependencies_policy_known check (policy in ('cancel', 'continue', 'hold')),
     constraint dependencies_no_self_edge check (parent <> child)
@@ -17,12 +18,15 @@ comment on column dependencies.child is 'The job that waits.';
 comment on column dependencies.policy is
     'What becomes of the child if the parent ends '
     'cancelled or discarded: cancel, continue or hold.';
+comment on column dependencies.ref is
+    'What the child''s call named the parent; null where that was its id.';
 
 create table links (
     parent uuid not null,
     child  uuid not null,
     xid    xid8 not null,
     policy text not null,
+    ref    text,
     constraint links_pkey primary key (child, parent)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
         autovacuum_vacuum_cost_delay = 0);
@@ -36,6 +40,7 @@ comment on column links.parent is 'The job to wait for.';
 comment on column links.child is 'The job that waits.';
 comment on column links.xid is 'The transaction that enqueued the child.';
 comment on column links.policy is 'As in dependencies.';
+comment on column links.ref is 'As in dependencies.';
 
 create table tickets (
     xid xid8 not null,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, builder::NonEmptyStringValueParser};
 use rowlock::config::units;
-use rowlock::model::{NewJob, OnParentFailure};
+use rowlock::model::{NewJob, OnParentFailure, WaitFor};
 use serde_json::json;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// What to do when one of these does not complete: cancel, continue or hold
     #[arg(long, value_name = "POLICY")]
     on_parent_failure: Option<OnParentFailure>,
+    /// Whether it waits for all of these, or for any: all or any
+    #[arg(long, value_name = "WHICH")]
+    wait_for: Option<WaitFor>,
     /// How many failures it may have
     #[arg(long)]
     max_attempts: Option<i32>,
@@ -99,6 +102,7 @@ fn job(args: Args) -> anyhow::Result<NewJob> {
     job.run_at = args.run_at.or_else(|| Some(OffsetDateTime::now_utc() + args.run_in?));
     job.parents = args.depends_on.into_iter().map(Into::into).collect();
     job.on_parent_failure = args.on_parent_failure;
+    job.wait_for = args.wait_for;
     job.max_attempts = args.max_attempts;
     job.timeout = args.timeout;
     job.unique_key = args.unique_key;

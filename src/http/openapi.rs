@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi};
 use super::problem::Problem;
 use crate::model::{
     CancelVerdict, FinishVerdict, HeartbeatVerdict, JobState, OnParentFailure, ReprioritizeVerdict,
-    RetryVerdict,
+    RetryVerdict, WaitFor,
 };
 
 /// Title, tags and what the routes share; the routes add themselves.
@@ -89,6 +89,11 @@ pub(super) fn job_state() -> Schema {
 /// The words of the policy on parent failure.
 pub(super) fn on_parent_failure() -> Schema {
     words(OnParentFailure::ALL.iter().map(|policy| policy.as_str()))
+}
+
+/// The words of which parents a job waits for.
+pub(super) fn wait_for() -> Schema {
+    words(WaitFor::ALL.iter().map(|which| which.as_str()))
 }
 
 /// The words of a finishing verdict.

@@ -21,6 +21,16 @@ words! {
     }
 }
 
+words! {
+    /// Which of its parents a child waits for.
+    WaitFor("wait_for") {
+        /// All of them.
+        All = "all",
+        /// Any of them; the others run on.
+        Any = "any",
+    }
+}
+
 /// A job that another one waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Parent {
@@ -39,6 +49,21 @@ impl From<Uuid> for Parent {
 impl From<&str> for Parent {
     fn from(reference: &str) -> Self {
         Parent::Ref(reference.to_owned())
+    }
+}
+
+/// What a child waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dependency {
+    /// The job to wait for.
+    pub parent: Parent,
+    /// What to do when this one does not complete; [`NewJob::on_parent_failure`] unless given.
+    pub on_parent_failure: Option<OnParentFailure>,
+}
+
+impl<P: Into<Parent>> From<P> for Dependency {
+    fn from(parent: P) -> Self {
+        Dependency { parent: parent.into(), on_parent_failure: None }
     }
 }
 
@@ -69,9 +94,11 @@ pub struct NewJob {
     /// Not before this time.
     pub run_at: Option<OffsetDateTime>,
     /// The jobs that must finish first.
-    pub parents: Vec<Parent>,
-    /// What to do when one of them does not complete.
+    pub parents: Vec<Dependency>,
+    /// What to do when one of them does not complete that has no policy of its own.
     pub on_parent_failure: Option<OnParentFailure>,
+    /// Whether it waits for all of them, or for the first that completes.
+    pub wait_for: Option<WaitFor>,
     /// How many failures, lost leases and time-outs it may have.
     pub max_attempts: Option<i32>,
     /// How long one execution may take.
@@ -110,6 +137,7 @@ impl NewJob {
             run_at: None,
             parents: Vec::new(),
             on_parent_failure: None,
+            wait_for: None,
             max_attempts: None,
             timeout: None,
             unique_key: None,
@@ -139,13 +167,26 @@ impl NewJob {
 
     /// One more job that must finish first.
     pub fn depends_on(mut self, parent: impl Into<Parent>) -> Self {
-        self.parents.push(parent.into());
+        self.parents.push(Dependency::from(parent));
         self
     }
 
-    /// What to do when a parent does not complete.
+    /// The same, with a policy of its own for when that job does not complete.
+    pub fn depends_on_with(mut self, parent: impl Into<Parent>, policy: OnParentFailure) -> Self {
+        let parent = parent.into();
+        self.parents.push(Dependency { parent, on_parent_failure: Some(policy) });
+        self
+    }
+
+    /// What to do when a parent does not complete that has no policy of its own.
     pub fn on_parent_failure(mut self, policy: OnParentFailure) -> Self {
         self.on_parent_failure = Some(policy);
+        self
+    }
+
+    /// Whether it waits for all of its parents, or for the first that completes.
+    pub fn wait_for(mut self, which: WaitFor) -> Self {
+        self.wait_for = Some(which);
         self
     }
 
@@ -202,7 +243,7 @@ mod tests {
         let args = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
         let job = NewJob::from_raw("mail", args).queue("etl").depends_on("first");
         assert_eq!(job.args.get(), text);
-        assert_eq!(job.parents, [Parent::Ref("first".to_owned())]);
+        assert_eq!(job.parents, [Dependency::from("first")]);
         assert!(!format!("{job:?}").contains("secret"));
     }
 

@@ -19,7 +19,7 @@ mod verdict;
 
 pub use code::Code;
 pub use execution::{AcquiredJob, Execution};
-pub use job::{NewJob, OnParentFailure, Parent};
+pub use job::{Dependency, NewJob, OnParentFailure, Parent, WaitFor};
 pub use schema::{BadSchemaName, SchemaName};
 pub use state::JobState;
 pub use text::UnknownWord;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::values::{Interval, Jsonb, refuse_data, unless_all_null};
 use crate::db::{Connection, Error, Param, Row, typed};
-use crate::model::{Code, NewJob, OnParentFailure, Parent, SchemaName};
+use crate::model::{Code, NewJob, OnParentFailure, Parent, SchemaName, WaitFor};
 
 /// The queue of a job that names none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -41,7 +41,8 @@ pub async fn enqueue<J: Borrow<NewJob> + Sync>(
 ) -> Result<Vec<Enqueued>, Error> {
     let arrays = Arrays::of(jobs)?;
     let sql = "SELECT job_id, created FROM enqueue_batch(\
-               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)";
+               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14, \
+               edge_refs => $15, wait_for_any => $16)";
     let rows = connection.query(sql, &arrays.params()).await.map_err(refuse_data)?;
     answers(&rows, jobs)
 }
@@ -59,7 +60,8 @@ pub async fn enqueue_on(
     let arrays = Arrays::of(jobs)?;
     let sql = format!(
         "SELECT job_id, created FROM {}.enqueue_batch(\
-         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14)",
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, call_sizes => $14, \
+         edge_refs => $15, wait_for_any => $16)",
         schema.quoted()
     );
     let rows = client.query_typed(&sql, &typed(&arrays.params())).await;
@@ -90,6 +92,7 @@ struct Arrays<'a> {
     unique_keys: Option<Vec<Option<&'a str>>>,
     ids: Option<Vec<Option<Uuid>>>,
     call_sizes: Option<Vec<Option<i32>>>,
+    wait_for_any: Option<Vec<Option<bool>>>,
     edges: Edges<'a>,
 }
 
@@ -100,6 +103,8 @@ struct Edges<'a> {
     parents: Vec<Option<i32>>,
     outside: Vec<Option<Uuid>>,
     policies: Vec<&'a str>,
+    /// What the child calls the parent, where that is not its id.
+    refs: Vec<Option<&'a str>>,
 }
 
 impl<'a> Arrays<'a> {
@@ -126,11 +131,14 @@ impl<'a> Arrays<'a> {
             ),
             ids: unless_all_null(jobs.iter().map(|job| job.id).collect()),
             call_sizes: all(|job| job.call_size),
+            wait_for_any: unless_all_null(
+                jobs.iter().map(|job| job.wait_for.map(|which| which == WaitFor::Any)).collect(),
+            ),
             edges: Edges::of(&jobs)?,
         })
     }
 
-    fn params(&self) -> [&dyn Param; 14] {
+    fn params(&self) -> [&dyn Param; 16] {
         [
             &self.kinds,
             &self.args,
@@ -146,6 +154,8 @@ impl<'a> Arrays<'a> {
             &self.edges.outside,
             &self.edges.policies,
             &self.call_sizes,
+            &self.edges.refs,
+            &self.wait_for_any,
         ]
     }
 }
@@ -155,12 +165,12 @@ impl<'a> Edges<'a> {
         let places = places(jobs)?;
         let mut edges = Edges::default();
         for (child, job) in (1..).zip(jobs.iter().copied()) {
-            let policy = job.on_parent_failure.unwrap_or(OnParentFailure::Cancel).as_str();
-            for parent in &job.parents {
-                let (place, outside) = match parent {
-                    Parent::Id(id) => (None, Some(*id)),
+            let policy = job.on_parent_failure.unwrap_or(OnParentFailure::Cancel);
+            for dependency in &job.parents {
+                let (place, outside, name) = match &dependency.parent {
+                    Parent::Id(id) => (None, Some(*id), None),
                     Parent::Ref(name) => match places.get(name.as_str()) {
-                        Some(place) => (Some(*place), None),
+                        Some(place) => (Some(*place), None, Some(name.as_str())),
                         None => {
                             let message = format!("depends_on of job {child} names no job");
                             return Err(refused(message, name, "Use a ref of this call or an id."));
@@ -170,7 +180,8 @@ impl<'a> Edges<'a> {
                 edges.children.push(child);
                 edges.parents.push(place);
                 edges.outside.push(outside);
-                edges.policies.push(policy);
+                edges.refs.push(name);
+                edges.policies.push(dependency.on_parent_failure.unwrap_or(policy).as_str());
             }
         }
         Ok(edges)
@@ -237,14 +248,18 @@ mod tests {
         let outside = Uuid::from_u128(7);
         let jobs = [
             job().reference("a"),
-            job().depends_on("a").depends_on("c").on_parent_failure(OnParentFailure::Hold),
+            job()
+                .depends_on_with("a", OnParentFailure::Continue)
+                .depends_on("c")
+                .on_parent_failure(OnParentFailure::Hold),
             job().reference("c").depends_on(outside),
         ];
         let edges = Arrays::of(&jobs).unwrap().edges;
         assert_eq!(edges.children, [2, 2, 3]);
         assert_eq!(edges.parents, [Some(1), Some(3), None]);
         assert_eq!(edges.outside, [None, None, Some(outside)]);
-        assert_eq!(edges.policies, ["hold", "hold", "cancel"]);
+        assert_eq!(edges.policies, ["continue", "hold", "cancel"]);
+        assert_eq!(edges.refs, [Some("a"), Some("c"), None]);
     }
 
     #[test]

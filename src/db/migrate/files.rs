@@ -73,7 +73,7 @@ pub const EMBEDDED: Files = Files {
         "place", "cascade", "link", "reschedule", "take_back", "worker",
         "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
-        "operate", "retry", "reprioritize", "explain", "rescue", "prune", "floors", "maintain",
+        "operate", "retry", "reprioritize", "explain", "inputs", "rescue", "prune", "floors", "maintain",
         "verify", "views", "grants",
     ),
 };

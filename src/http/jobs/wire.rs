@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::http::interval::Interval;
 use crate::http::openapi;
-use crate::model::{NewJob, OnParentFailure, Parent, RawJson};
+use crate::model::{Dependency, NewJob, OnParentFailure, Parent, RawJson, WaitFor};
 
 /// A job to be enqueued. What is left out, or null, takes the queue's, the parents' or the built-in
 /// default.
@@ -36,10 +36,14 @@ pub(in crate::http) struct JobBody {
     run_at: Option<OffsetDateTime>,
     /// Jobs to wait for: ids, or refs of this call.
     #[serde(default)]
-    depends_on: Option<Vec<String>>,
-    /// What to do when one of them does not complete; `cancel` when left out.
+    depends_on: Option<Vec<DependencyBody>>,
+    /// What to do when one of them does not complete that has no policy of its own; `cancel` when
+    /// left out.
     #[schema(schema_with = openapi::on_parent_failure)]
     on_parent_failure: Option<OnParentFailure>,
+    /// Whether it waits for all of its parents, or for the first that completes; `all` when left out.
+    #[schema(schema_with = openapi::wait_for)]
+    wait_for: Option<WaitFor>,
     /// How many failures, lost leases and time-outs it may have; 25 when left out.
     #[schema(minimum = 1, maximum = 1000)]
     max_attempts: Option<i32>,
@@ -52,6 +56,27 @@ pub(in crate::http) struct JobBody {
     /// A name inside this call, for `depends_on`.
     #[serde(rename = "ref")]
     reference: Option<String>,
+}
+
+/// A job to wait for: its id or ref, alone or with a policy of its own.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected an id, a ref, or an object of job and on_parent_failure")]
+#[schema(as = Dependency)]
+enum DependencyBody {
+    Name(String),
+    Edge(EdgeBody),
+}
+
+/// A job to wait for, with a policy of its own.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Edge)]
+struct EdgeBody {
+    /// Its id or ref.
+    job: String,
+    /// What to do when this one does not complete.
+    #[schema(schema_with = openapi::on_parent_failure)]
+    on_parent_failure: Option<OnParentFailure>,
 }
 
 /// What became of one job of a call.
@@ -85,11 +110,18 @@ impl JobBody {
             Ok(id) if !refs.contains(&name) => Parent::Id(id),
             _ => Parent::Ref(name),
         };
-        job.parents = self.depends_on.unwrap_or_default().into_iter().map(parent).collect();
+        let dependency = |body| match body {
+            DependencyBody::Name(name) => Dependency::from(parent(name)),
+            DependencyBody::Edge(EdgeBody { job, on_parent_failure }) => {
+                Dependency { parent: parent(job), on_parent_failure }
+            }
+        };
+        job.parents = self.depends_on.unwrap_or_default().into_iter().map(dependency).collect();
         job.queue = self.queue;
         job.priority = self.priority;
         job.run_at = self.run_at;
         job.on_parent_failure = self.on_parent_failure;
+        job.wait_for = self.wait_for;
         job.max_attempts = self.max_attempts;
         job.timeout = self.timeout.map(|timeout| timeout.0);
         job.unique_key = self.unique_key;

@@ -72,6 +72,14 @@ const PLANTED: &[(&str, &[&str])] = &[
       where a.kind = 'cancelled' and b.kind = 'blocked'",
         &["no blocked job has a parent"],
     ),
+    ("update blocked set wait_for_any = true", &["a blocked job has"]),
+    (
+        "with a as (update jobs set wait_for_any = true where kind = 'blocked'),
+            b as (update blocked set wait_for_any = true)
+        insert into dependencies select a.id, b.id, 'cancel' from jobs a, jobs b
+      where a.kind = 'completed' and b.kind = 'blocked'",
+        &["no blocked job waits for any"],
+    ),
     (
         "insert into links select a.id, b.id, '1', 'cancel' from jobs a, jobs b
       where a.kind = 'running' and b.kind = 'ready'",

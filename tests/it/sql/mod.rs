@@ -28,6 +28,7 @@ mod links;
 mod operators;
 mod plan_shapes;
 mod plans;
+mod policies;
 mod prune;
 mod recent;
 mod refusals;
