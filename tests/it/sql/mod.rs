@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod operators;
+mod oracle;
 mod plan_shapes;
 mod plans;
 mod policies;
