@@ -54,7 +54,7 @@ impl Chance {
         }
         let mut jobs = Vec::new();
         for _ in 0..count {
-            let job = self.new_job(model, &jobs, count == 1);
+            let job = self.new_job(model, &jobs, true);
             jobs.push(job);
         }
         let late = self.rng.random_bool(0.15);
@@ -78,8 +78,10 @@ impl Chance {
             .into_iter()
             .map(|parent| (parent, *self.policies.choose(&mut self.rng).expect("three")));
         let edges = edges.collect();
-        let has_key = may_have_key && 0 < self.keys && self.rng.random_bool(0.5);
-        let key = has_key.then(|| self.rng.random_range(0..self.keys));
+        let key = (may_have_key && 0 < self.keys && self.rng.random_bool(0.4))
+            .then(|| self.rng.random_range(0..self.keys));
+        let is_free = model.key_is_free(key) && !inside.iter().any(|job| job.key == key);
+        let key = key.filter(|_| is_free);
         let name = self.next;
         self.next += 1;
         New { name, waits_for_any: self.rng.random_bool(self.any), key, edges }

@@ -11,11 +11,13 @@ mod play;
 mod retry;
 mod rounds;
 mod shrink;
+mod stretch;
 
 use crate::harness::Db;
 use crowd::Crowd;
 use play::{Stage, operations};
 use rounds::Rounds;
+use stretch::stretch;
 
 /// Operations a case, one after another.
 const OPERATIONS: usize = 25;
@@ -52,6 +54,7 @@ async fn one_after_another_all_is_as_the_oracle_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_at_once_some_order_explains_it() {
     let db = Db::new().await;
+    stretch(&db.connect().await).await;
     let rounds = Rounds::new(&db).await;
     for seed in seeds(25) {
         if let Err(what) = rounds.play(seed, ROUNDS).await {
@@ -65,6 +68,7 @@ async fn whatever_happens_at_once_some_order_explains_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_on_a_large_graph_leaves_every_job_as_its_parents_say() {
     let db = Db::new().await;
+    stretch(&db.connect().await).await;
     let crowd = Crowd::new(&db).await;
     for seed in seeds(4) {
         if let Err(what) = crowd.play(seed).await {
