@@ -26,6 +26,7 @@ as $$
 declare
     fallen uuid[];
     standing uuid[];
+    children uuid[];
     held uuid[];
     clashing uuid[];
     along uuid[];
@@ -34,9 +35,6 @@ begin
     fallen := fallen_with(retry_once.ids);
     if fallen <> '{}' then
         perform hold_jobs(fallen);
-        if fallen_with(retry_once.ids) <> fallen then
-            raise lock_not_available;
-        end if;
     end if;
     standing := array(
         select j.id
@@ -44,6 +42,19 @@ begin
         where j.id = any(retry_once.ids || fallen) and j.state in ('discarded', 'cancelled')
         order by j.id
     );
+    -- A child that falls with its last other parent meanwhile would stay down.
+    children := array(
+        select distinct d.child
+        from unnest(standing) s(id)
+        cross join lateral (
+            select e.child from dependencies e where e.parent = s.id offset 0
+        ) d
+        order by d.child
+    );
+    perform from blocked b where b.job_id = any(children) order by b.job_id for update nowait;
+    if fallen_with(retry_once.ids) <> fallen then
+        raise lock_not_available;
+    end if;
     -- A parent that completes or is retried meanwhile would not
     -- see the child: it is held to the end, or all is tried again.
     perform from jobs p
@@ -289,7 +300,7 @@ begin
     );
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;
     update jobs j set cause = null, reason = null
-    where j.id = any(children) and j.cause is not null;
+    where j.id = any(children) and j.cause is not null and j.state = 'blocked';
     perform hold_children(children || back);
     -- In a new statement, under the locks: a child that went
     -- on without its parent has nothing to do with it any more.
