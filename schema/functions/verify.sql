@@ -112,8 +112,8 @@ begin
     return query
         select 'no child is stranded by a lost link', count(*), min(l.child::text)
         from links l
-        left join blocked b on b.job_id = l.child
-        where b.job_id is null;
+        left join jobs j on j.id = l.child
+        where j.state is distinct from 'blocked' and j.state is distinct from 'cancelled';
     return query
         select 'no ticket outlives its transaction', count(*), min(t.xid::text) from tickets t;
     return query
