@@ -10,15 +10,18 @@
 
 mod code;
 mod execution;
+mod graph;
 mod job;
 mod schema;
 mod state;
 pub(crate) mod text;
 mod token;
 mod verdict;
+mod workflow;
 
 pub use code::Code;
 pub use execution::{AcquiredJob, Execution};
+pub use graph::{Graph, GraphEdge, GraphJob, GraphNode, MOST_EDGES, MOST_NODES};
 pub use job::{Dependency, NewJob, OnParentFailure, Parent, WaitFor};
 pub use schema::{BadSchemaName, SchemaName};
 pub use state::JobState;
@@ -27,6 +30,7 @@ pub use token::Token;
 pub use verdict::{
     CancelVerdict, FinishVerdict, HeartbeatVerdict, ReprioritizeVerdict, RetryVerdict,
 };
+pub use workflow::{NewWorkflow, WorkflowState, WorkflowVerdict};
 
 /// Args, results and metadata: JSON text, checked once and never parsed into a tree.
 pub type RawJson = Box<serde_json::value::RawValue>;
