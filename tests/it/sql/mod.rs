@@ -39,3 +39,5 @@ mod retry;
 mod schemas;
 mod views;
 mod wake;
+mod workflow_verbs;
+mod workflows;
