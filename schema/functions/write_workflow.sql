@@ -1,5 +1,5 @@
--- A workflow: what a call says of it, and its row. The row is the call's own: producers wait for one
--- another only on the same id.
+-- A workflow: what a call says of it, and its row. The row is
+-- the call's own: producers wait for one another only on one id.
 
 create or replace function check_workflow_name(name text) returns void
 language plpgsql stable
@@ -40,7 +40,9 @@ begin
         );
     end if;
     wrong := (
-        select min(k) from jsonb_object_keys(read_workflow.body) k where k not in ('workflow', 'jobs')
+        select min(k)
+        from jsonb_object_keys(read_workflow.body) k
+        where k not in ('workflow', 'jobs')
     );
     if wrong is not null then
         perform refuse('RL422', 'the call has an unknown key', wrong, 'Use workflow and jobs.');

@@ -206,3 +206,99 @@ fn cut(text: &str, width: usize) -> String {
     let kept: String = text.chars().take(width.saturating_sub(1)).collect();
     format!("{}…", kept.trim_end())
 }
+
+#[cfg(test)]
+mod tests {
+    use rowlock::model::{GraphJob, WorkflowState};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn graph(jobs: &[(&str, &[u128])]) -> Graph {
+        let job = |(place, (kind, parents)): (u128, &(&str, &[u128]))| GraphJob {
+            id: Uuid::from_u128(place),
+            kind: (*kind).to_owned(),
+            queue: "q".to_owned(),
+            state: JobState::Blocked,
+            is_held: false,
+            parents: parents.iter().copied().map(Uuid::from_u128).collect(),
+        };
+        Graph::of(&(1..).zip(jobs).map(job).collect::<Vec<_>>(), 100)
+    }
+
+    fn workflow() -> WorkflowSummary {
+        WorkflowSummary {
+            id: Uuid::nil(),
+            name: None,
+            state: WorkflowState::Running,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            finished_at: None,
+            jobs: 8,
+            done: 3,
+            counts: vec![(JobState::Blocked, 5), (JobState::Ready, 0), (JobState::Completed, 2)],
+            held: 1,
+            pruned: 1,
+        }
+    }
+
+    fn drawn(jobs: &[(&str, &[u128])], width: usize) -> Vec<String> {
+        lines(&workflow(), &graph(jobs), width, false).split_off(5)
+    }
+
+    #[test]
+    fn a_chain_stays_in_its_column_and_a_fan_hangs_below() {
+        let jobs: [(&str, &[u128]); 7] = [
+            ("a", &[]),
+            ("b", &[1]),
+            ("c", &[2]),
+            ("d", &[2]),
+            ("e", &[3]),
+            ("f", &[4, 5, 1]),
+            ("alone", &[]),
+        ];
+        let expected = [
+            "· a              blocked    q",
+            "↓ · b            blocked    q",
+            "  ├─ · c         blocked    q",
+            "  │  ↓ · e       blocked    q",
+            "  │  ↓ · f       blocked    q  also after d, a",
+            "  └─ · d         blocked    q",
+            "· alone          blocked    q",
+        ];
+        let text: Vec<String> = drawn(&jobs, 80)
+            .into_iter()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        let expected = expected.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let wide = "w".repeat(120);
+        let jobs: [(&str, &[u128]); 3] = [(&wide, &[]), (&wide, &[1]), (&wide, &[1, 2])];
+        for width in [0, 1, 7, 20, 40, 200] {
+            for line in lines(&workflow(), &graph(&jobs), width, false) {
+                assert!(line.chars().count() <= width.max(7), "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_counts_what_there_is() {
+        let head = lines(&workflow(), &Graph::default(), 80, false);
+        assert_eq!(head[0], "workflow  running  3 of 8 done");
+        assert!(head[2].starts_with("███████████████░") && head[2].ends_with(" 38 %"), "{head:?}");
+        assert_eq!(head[3], "5 blocked, 2 completed, 1 of these held, 1 pruned");
+    }
+
+    #[test]
+    fn a_screen_keeps_the_first_lines() {
+        let mut lines: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        fit(&mut lines, 10);
+        assert_eq!(lines.len(), 9);
+        assert_eq!(lines[8], "2 more lines: --once");
+        fit(&mut lines, 10);
+        assert_eq!(lines.len(), 9);
+    }
+}
