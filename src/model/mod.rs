@@ -11,6 +11,7 @@
 mod code;
 mod execution;
 mod graph;
+mod input;
 mod job;
 mod schema;
 mod state;
@@ -22,6 +23,7 @@ mod workflow;
 pub use code::Code;
 pub use execution::{AcquiredJob, Execution};
 pub use graph::{Graph, GraphEdge, GraphJob, GraphNode, MOST_EDGES, MOST_NODES};
+pub use input::Input;
 pub use job::{Dependency, NewJob, OnParentFailure, Parent, WaitFor};
 pub use schema::{BadSchemaName, SchemaName};
 pub use state::JobState;

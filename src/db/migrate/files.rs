@@ -71,7 +71,7 @@ pub const EMBEDDED: Files = Files {
         "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs",
         "write_workflow", "enqueue",
         "entries", "enqueue_many",
-        "place", "cascade", "link", "reschedule", "take_back", "worker",
+        "place", "cascade", "fall", "link", "reschedule", "take_back", "worker",
         "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
         "operate", "retry", "reprioritize", "workflow", "operate_workflow", "explain", "inputs", "rescue", "prune", "floors", "maintain",

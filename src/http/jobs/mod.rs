@@ -2,6 +2,7 @@
 
 mod enqueue;
 mod explain;
+pub(super) mod inputs;
 mod list;
 mod operate;
 mod show;
@@ -23,4 +24,5 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operate::retry))
         .routes(routes!(operate::reprioritize))
         .routes(routes!(explain::explain))
+        .routes(routes!(inputs::inputs))
 }
