@@ -1,7 +1,7 @@
 -- Operators' verbs on a whole workflow. As on single jobs, but what others
 -- hold does not stop the rest: a set that meets a lock is halved, again and
 -- again, until what is held stands alone. That is tried again, and in the end
--- answered as busy. Never waiting long, they stay out of deadlocks.
+-- answered as busy.
 
 -- Planned for the arrays at hand: joined in a loop, those of a large workflow would take minutes.
 create or replace function parents_first(ids uuid[]) returns uuid[]
@@ -30,22 +30,29 @@ begin
 end $$;
 comment on function parents_first is 'These jobs, each after those of them that it waits for.';
 
-create or replace function below(job uuid) returns uuid[]
+create or replace function below(jobs uuid[]) returns uuid[]
 language sql stable
 set search_path from current
+set enable_seqscan = off
+set jit = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 return array(
     with recursive down (id) as (
-        select below.job
+        select u.id
+        from unnest(below.jobs) u(id)
         union
-        select j.id
+        select c.id
         from down
-        join dependencies d on d.parent = down.id
-        join jobs j on j.id = d.child
-        where j.workflow = (select x.workflow from jobs x where x.id = below.job)
+        cross join lateral (
+            select d.child from dependencies d where d.parent = down.id offset 0
+        ) d
+        join jobs c on c.id = d.child
+        where c.state <> 'completed'
     )
     select down.id from down
 );
-comment on function below is 'A job and its descendants in its workflow.';
+comment on function below is 'Jobs with their descendants, those behind completed ones left out.';
 
 create or replace function in_halves(verb text, job_ids uuid[])
 returns table (job_id uuid, verdict text)
@@ -64,6 +71,8 @@ declare
     first int;
     last int;
     part uuid[];
+    near uuid[];
+    is_holding boolean := false;
     deadline timestamptz;
 begin
     for try in 1 .. 5 loop
@@ -89,7 +98,20 @@ begin
                 order by 1
             );
             begin
+                -- With locks of an earlier part there must be no waiting, or who waits for these
+                -- would find a deadlock: first what the verb may wait for, without waiting.
+                if is_holding then
+                    perform hold_jobs(part);
+                    near := below(part);
+                    perform hold_jobs(array(
+                        select j.id
+                        from jobs j
+                        where j.id = any(near) and j.state = 'blocked'
+                        order by j.id
+                    ));
+                end if;
                 return query select w.id, w.word from once(in_halves.verb, part, null) w;
+                is_holding := true;
                 if barred <> '{}' then
                     held := held || array(
                         select u.id
@@ -99,7 +121,7 @@ begin
                     );
                 end if;
             exception when lock_not_available then
-                deadline := coalesce(deadline, clock_timestamp() + interval '2 seconds');
+                deadline := coalesce(deadline, clock_timestamp() + interval '5 seconds');
                 if first = last then
                     held := held || todo[first];
                     if in_halves.verb = 'retry' then
@@ -108,7 +130,7 @@ begin
                             from unnest(barred) b(id)
                             union
                             select d.id
-                            from unnest(below(todo[first])) d(id)
+                            from unnest(below(todo[first:first])) d(id)
                         );
                     end if;
                     continue;
@@ -159,7 +181,7 @@ begin
 end $$;
 comment on function cancel_workflow is
     'Cancels what waits of a workflow and asks what runs to stop. A row a job: the verdicts of '
-    'cancel(), or busy for one that others held for two seconds. No row for an unknown id.';
+    'cancel(), or busy for one that others still held after several tries. No row for an unknown id.';
 
 create or replace function retry_workflow(id uuid) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
@@ -191,6 +213,6 @@ begin
 end $$;
 comment on function retry_workflow is
     'Lets the discarded jobs of a workflow run again and those cancelled on request, with what '
-    'fell with them. A row a job: the verdicts of retry(), busy for one that others held for two '
-    'seconds or that waits for such a one, unchanged for one that fell with a job that was not '
+    'fell with them. A row a job: the verdicts of retry(), busy for one that others '
+    'still held after several tries or that waits for such a one, unchanged for one that fell with a job that was not '
     'retried. No row for an unknown id.';
