@@ -197,6 +197,14 @@ begin
         ) f
         join ready r on r.queue = f.queue and r.seq < f.floors[r.priority + 1];
     return query
+        select
+            'a workflow has its row exactly while it has jobs',
+            count(*),
+            min(coalesce(j.workflow, w.id)::text)
+        from (select distinct x.workflow from jobs x where x.workflow is not null) j
+        full join workflows w on w.id = j.workflow
+        where j.workflow is null or w.id is null;
+    return query
         select 'failures never exceed attempts', count(*), min(j.id::text)
         from jobs j
         where j.failures > j.attempt;

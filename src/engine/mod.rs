@@ -23,6 +23,7 @@ mod measure;
 mod parts;
 mod read;
 mod wakeups;
+mod workflow;
 
 use std::sync::Arc;
 
@@ -38,9 +39,11 @@ pub use crate::store::enqueue::Enqueued;
 pub use crate::store::finish::{Completion, Failure, Snooze};
 pub use crate::store::inspect::{
     Depth, ExecutionRecord, Explanation, JobDetails, JobFilter, JobPage, JobSummary,
-    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures,
+    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures, WorkflowPage,
+    WorkflowSummary,
 };
 pub use crate::store::verify::Finding;
+pub use crate::store::workflow::{EnqueuedWorkflow, WorkflowVerdicts};
 pub use wakeups::{Next, Sleeper, Wakeups};
 
 use alone::Alone;

@@ -42,3 +42,6 @@ mod schemas;
 mod take_along;
 mod views;
 mod wake;
+mod workflow_hunt;
+mod workflow_verbs;
+mod workflows;
