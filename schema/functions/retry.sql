@@ -28,6 +28,7 @@ declare
     standing uuid[];
     children uuid[];
     held uuid[];
+    keyed uuid[];
     clashing uuid[];
     along uuid[];
 begin
@@ -65,16 +66,22 @@ begin
             where d.child = any(standing)
         ))
     order by p.id for share nowait;
+    keyed := standing;
+    if exists (select from jobs j where j.id = any(fallen) and j.unique_key is not null) then
+        -- One that stays down whatever its key takes it from nobody.
+        keyed := retry_once.ids || those_back(standing, retry_once.ids, '{}');
+    end if;
     insert into unique_keys (key, job_id)
     select j.unique_key, j.id
     from jobs j
-    where j.id = any(standing) and j.unique_key is not null
-    order by j.unique_key
+    where j.id = any(standing) and j.id = any(keyed) and j.unique_key is not null
+    order by j.unique_key, j.id = any(retry_once.ids) desc, j.id
     on conflict on constraint unique_keys_pkey do nothing;
     clashing := array(
         select j.id
         from jobs j
         where j.id = any(standing)
+            and j.id = any(keyed)
             and j.unique_key is not null
             and (select u.job_id from unique_keys u where u.key = j.unique_key) <> j.id
         order by j.id
