@@ -67,9 +67,19 @@ begin
         where b.job_id = any(able)
         order by b.job_id for update skip locked
     ) x;
-    delete from links l
-    where l.child = any(able)
-        and not exists (select from blocked b where b.job_id = l.child);
+    if cardinality(linked) < cardinality(able) then
+        delete from links l
+        where l.child = any(able)
+            and not exists (select from blocked b where b.job_id = l.child)
+            and (select j.state from jobs j where j.id = l.child) is distinct from 'cancelled';
+        -- One that was cancelled before it was attached waits for its parents when it is retried.
+        linked := linked || array(
+            select j.id
+            from jobs j
+            where j.id = any(able) and j.state = 'cancelled'
+            order by j.id for no key update skip locked
+        );
+    end if;
     if linked = '{}' then
         return 0;
     end if;

@@ -288,6 +288,15 @@ begin
             from jobs c
             where c.id = d.child
         );
+    update links l set policy = 'continue'
+    where l.child = any(revive.asked)
+        and l.policy <> 'continue'
+        and (select p.state from jobs p where p.id = l.parent) in ('discarded', 'cancelled')
+        and (
+            select not c.wait_for_any or not has_unfinished_parent(c.id)
+            from jobs c
+            where c.id = l.child
+        );
     insert into blocked (job_id, remaining, priority, queue, wait_for_any)
     select j.id, 0, j.priority, j.queue, j.wait_for_any
     from jobs j
@@ -328,6 +337,11 @@ return exists (
     select from dependencies d
     join jobs p on p.id = d.parent
     where d.child = has_unfinished_parent.child and p.finished_at is null
+    offset 0
+) or exists (
+    select from links l
+    join jobs p on p.id = l.parent
+    where l.child = has_unfinished_parent.child and p.finished_at is null
     offset 0
 );
 comment on function has_unfinished_parent is 'Whether a parent of the job has yet to end.';

@@ -106,7 +106,8 @@ begin
         select 'no child is stranded by a lost link', count(*), min(l.child::text)
         from links l
         left join blocked b on b.job_id = l.child
-        where b.job_id is null;
+        where b.job_id is null
+            and (select j.state from jobs j where j.id = l.child) is distinct from 'cancelled';
     return query
         select 'no ticket outlives its transaction', count(*), min(t.xid::text) from tickets t;
     return query
