@@ -179,7 +179,7 @@ begin
             when x.is_clashing then 0
             when x.is_asked then null
             when j.wait_for_any then x.inner_parents
-            when ended_parents_of(x.id) > x.inner_parents then 0
+            when j.ended_parents > x.inner_parents then 0
             else 1
         end
         order by x.place
@@ -206,7 +206,22 @@ begin
         window w as (partition by y.id)
     ) x
     cross join lateral (
-        select w.wait_for_any from jobs w where w.id = x.id offset 0
+        select
+            w.wait_for_any,
+            (
+                select count(*)
+                from dependencies d
+                cross join lateral (
+                    select
+                    from jobs p
+                    where p.id = d.parent and p.state in ('discarded', 'cancelled')
+                    offset 0
+                ) p
+                where d.child = w.id and d.policy = 'cancel'
+            ) as ended_parents
+        from jobs w
+        where w.id = x.id
+        offset 0
     ) j
     where x.place is not null;
     walk := spread(needs, edges.children, edges.parents);
@@ -224,19 +239,6 @@ comment on function those_back is
     'Which of these ended jobs (sorted ids, with all that fell with them) come back beside those '
     'asked for: not one whose unique key is taken, nor one that another ended parent stands '
     'against, nor what hangs below these.';
-
-create or replace function ended_parents_of(child uuid) returns bigint
-language sql stable
-set search_path from current
-return (
-    select count(*)
-    from dependencies d
-    join jobs p on p.id = d.parent
-    where d.child = ended_parents_of.child
-        and d.policy = 'cancel'
-        and p.state in ('discarded', 'cancelled')
-);
-comment on function ended_parents_of is 'How many ended parents would cancel a job.';
 
 create or replace function let_go(held uuid[]) returns void
 language plpgsql volatile
