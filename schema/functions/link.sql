@@ -20,7 +20,6 @@ declare
     held uuid[];
     able uuid[];
     linked uuid[];
-    fallen uuid[];
     early uuid[];
     ended uuid[];
     fall record;
@@ -68,25 +67,27 @@ begin
         where b.job_id = any(able)
         order by b.job_id for update skip locked
     ) x;
-    -- One that was cancelled has its edges all the same: it may be retried.
-    fallen := array(
-        select j.id
-        from jobs j
-        where j.id = any(able) and j.state = 'cancelled'
-        order by j.id
-    );
-    delete from links l
-    where l.child = any(able)
-        and not exists (select from blocked b where b.job_id = l.child)
-        and (select j.state from jobs j where j.id = l.child) is distinct from 'cancelled';
-    if linked || fallen = '{}' then
+    if cardinality(linked) < cardinality(able) then
+        delete from links l
+        where l.child = any(able)
+            and not exists (select from blocked b where b.job_id = l.child)
+            and (select j.state from jobs j where j.id = l.child) is distinct from 'cancelled';
+        -- One that was cancelled before it was attached waits for its parents when it is retried.
+        linked := linked || array(
+            select j.id
+            from jobs j
+            where j.id = any(able) and j.state = 'cancelled'
+            order by j.id for no key update skip locked
+        );
+    end if;
+    if linked = '{}' then
         return 0;
     end if;
     -- Again, now that the children are held.
     select array_agg(l.child), array_agg(l.parent), array_agg(l.policy), array_agg(l.ref)
     into kids, parents, policies, refs
     from links l
-    where l.child = any(linked || fallen);
+    where l.child = any(linked);
     update jobs j set has_dependents = true
     where j.id = any(parents) and j.state <> 'completed' and not j.has_dependents;
     -- One that has completed meanwhile has an edge for its result, if it can be kept from prune.
@@ -110,7 +111,7 @@ begin
         update blocked b set remaining = 0 where b.job_id = any(early);
         perform unblock(early);
     end if;
-    delete from links l where l.child = any(linked || fallen);
+    delete from links l where l.child = any(linked);
     perform recount(linked);
     -- Parents that had ended: their policy for these children.
     -- Their other children may be held, and are not ours.
@@ -126,7 +127,7 @@ begin
         perform hold_children(linked);
     end if;
     perform unblock(linked);
-    return cardinality(linked || fallen);
+    return cardinality(linked);
 end $$;
 comment on function link_children is
     'Attaches to these children (ids of jobs that have links) the '

@@ -28,6 +28,7 @@ declare
     standing uuid[];
     children uuid[];
     held uuid[];
+    keyed uuid[];
     clashing uuid[];
     along uuid[];
 begin
@@ -65,16 +66,22 @@ begin
             where d.child = any(standing)
         ))
     order by p.id for share nowait;
+    keyed := standing;
+    if exists (select from jobs j where j.id = any(fallen) and j.unique_key is not null) then
+        -- One that stays down whatever its key takes it from nobody.
+        keyed := retry_once.ids || those_back(standing, retry_once.ids, '{}');
+    end if;
     insert into unique_keys (key, job_id)
     select j.unique_key, j.id
     from jobs j
-    where j.id = any(standing) and j.unique_key is not null
-    order by j.unique_key
+    where j.id = any(standing) and j.id = any(keyed) and j.unique_key is not null
+    order by j.unique_key, j.id = any(retry_once.ids) desc, j.id
     on conflict on constraint unique_keys_pkey do nothing;
     clashing := array(
         select j.id
         from jobs j
         where j.id = any(standing)
+            and j.id = any(keyed)
             and j.unique_key is not null
             and (select u.job_id from unique_keys u where u.key = j.unique_key) <> j.id
         order by j.id
@@ -283,6 +290,15 @@ begin
             from jobs c
             where c.id = d.child
         );
+    update links l set policy = 'continue'
+    where l.child = any(revive.asked)
+        and l.policy <> 'continue'
+        and (select p.state from jobs p where p.id = l.parent) in ('discarded', 'cancelled')
+        and (
+            select not c.wait_for_any or not has_unfinished_parent(c.id)
+            from jobs c
+            where c.id = l.child
+        );
     insert into blocked (job_id, remaining, priority, queue, wait_for_any)
     select j.id, 0, j.priority, j.queue, j.wait_for_any
     from jobs j
@@ -324,6 +340,10 @@ return exists (
     join jobs p on p.id = d.parent
     where d.child = has_unfinished_parent.child and p.finished_at is null
     offset 0
-) or exists (select from links l where l.child = has_unfinished_parent.child);
-comment on function has_unfinished_parent is
-    'Whether a parent of the job has yet to end, or to be attached.';
+) or exists (
+    select from links l
+    join jobs p on p.id = l.parent
+    where l.child = has_unfinished_parent.child and p.finished_at is null
+    offset 0
+);
+comment on function has_unfinished_parent is 'Whether a parent of the job has yet to end.';

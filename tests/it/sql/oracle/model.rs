@@ -198,6 +198,10 @@ impl Model {
             let job = self.job_mut(name);
             job.state = state;
             job.causes = causes;
+            if state == State::Ready {
+                // It goes on without those that were not attached.
+                job.edges.retain(|edge| !edge.is_link);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::chance::Chance;
 use super::look::{clear, look, violations};
-use super::model::{Job, Model};
+use super::model::Model;
 use super::ops::{Links, New, Op};
 use crate::harness::Db;
 
@@ -28,21 +28,11 @@ pub(super) fn operations(seed: u64, count: usize) -> Vec<Op> {
     let mut ops = Vec::new();
     while ops.len() < count {
         let Some(op) = chance.op(&model, &open).fit(&model, &open) else { continue };
-        let mut after = (model.clone(), open.clone());
-        op.apply(&mut after.0, &mut after.1);
-        if !forgets_links(&after.0) {
-            (model, open) = after;
-            ops.push(op);
-        }
+        op.apply(&mut model, &mut open);
+        ops.push(op);
     }
     ops.extend([Op::Close, Op::Link]);
     ops
-}
-
-/// A child that ends before it was attached to its parents forgets them.
-fn forgets_links(model: &Model) -> bool {
-    let forgets = |job: &Job| job.state.has_failed() && job.edges.iter().any(|edge| edge.is_link);
-    model.jobs.iter().flatten().any(forgets)
 }
 
 impl Stage {

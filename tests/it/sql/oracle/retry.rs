@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use super::model::{Edge, Job, Model, Name, Policy, State};
 
 impl Model {
-    /// Whether which job gets a unique key is left to chance.
+    /// Whether two jobs would like the same unique key: which gets it is left to chance.
     pub(super) fn retry_is_ambiguous(&self, names: &[Name]) -> bool {
-        let mut keys = BTreeSet::new();
         let mut after = self.clone();
+        after.jobs.iter_mut().flatten().for_each(|job| job.key = None);
         after.retry(names);
-        let back = self.names().filter(|name| {
-            let (before, after) = (self.job(*name).state, after.job(*name).state);
-            before.has_failed() && (!after.has_failed() || names.contains(name))
-        });
+        let mut keys = BTreeSet::new();
+        let comes_back = |name: &Name| {
+            self.job(*name).state.has_failed() && !after.job(*name).state.has_failed()
+        };
+        let back = self.names().filter(comes_back);
         back.filter_map(|name| self.job(name).key).any(|key| !keys.insert(key))
     }
 
@@ -37,7 +38,8 @@ impl Model {
         for name in names {
             let job = self.job(*name);
             if job.state == State::Blocked && !job.causes.is_empty() {
-                self.forgive(*name, &BTreeSet::new(), |edge| edge.policy == Policy::Hold);
+                let holds = |edge: &Edge| !edge.is_link && edge.policy == Policy::Hold;
+                self.forgive(*name, &BTreeSet::new(), holds);
             }
         }
         self.settle();
@@ -70,12 +72,14 @@ impl Model {
     fn comes_back(&self, name: Name, revived: &BTreeSet<Name>) -> bool {
         let job = self.job(name);
         let against = |edge: &Edge| {
-            edge.policy == Policy::Cancel
+            !edge.is_link
+                && edge.policy == Policy::Cancel
                 && self.job(edge.parent).state.has_failed()
                 && !revived.contains(&edge.parent)
         };
-        let fell_with =
-            |edge: &Edge| edge.policy == Policy::Cancel && revived.contains(&edge.parent);
+        let fell_with = |edge: &Edge| {
+            !edge.is_link && edge.policy == Policy::Cancel && revived.contains(&edge.parent)
+        };
         job.has_fallen()
             && job.edges.iter().any(fell_with)
             && (job.waits_for_any || !job.edges.iter().any(against))
