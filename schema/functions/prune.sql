@@ -20,6 +20,9 @@ begin
     if exists (select from dependencies d where d.child between first and last) then
         delete from dependencies d where d.child = any(forget.ids);
     end if;
+    if exists (select from links l where l.child between first and last) then
+        delete from links l where l.child = any(forget.ids);
+    end if;
     delete from executions e where e.job_id = any(forget.ids);
     with gone as (
         delete from jobs j where j.id = any(forget.ids) returning j.workflow

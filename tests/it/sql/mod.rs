@@ -27,6 +27,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod operators;
+mod oracle;
 mod plan_shapes;
 mod plans;
 mod policies;
