@@ -181,7 +181,7 @@ begin
 end $$;
 comment on function cancel_workflow is
     'Cancels what waits of a workflow and asks what runs to stop. A row a job: the verdicts of '
-    'cancel(), or busy for one that others still held after several tries. No row for an unknown id.';
+    'cancel(), or busy for one that others still held after five tries. No row for an unknown id.';
 
 create or replace function retry_workflow(id uuid) returns table (job_id uuid, verdict text)
 language plpgsql volatile security definer
@@ -213,6 +213,6 @@ begin
 end $$;
 comment on function retry_workflow is
     'Lets the discarded jobs of a workflow run again and those cancelled on request, with what '
-    'fell with them. A row a job: the verdicts of retry(), busy for one that others '
-    'still held after several tries or that waits for such a one, unchanged for one that fell with a job that was not '
-    'retried. No row for an unknown id.';
+    'fell with them. A row a job: the verdicts of retry(), busy for one that others still held '
+    'after five tries or that waits for such a one, unchanged for one that fell with a job that '
+    'was not retried. No row for an unknown id.';
