@@ -37,5 +37,6 @@ mod rescue;
 mod results;
 mod retry;
 mod schemas;
+mod shares;
 mod views;
 mod wake;
