@@ -38,7 +38,7 @@ pub use crate::store::enqueue::Enqueued;
 pub use crate::store::finish::{Completion, Failure, Snooze};
 pub use crate::store::inspect::{
     Depth, ExecutionRecord, Explanation, JobDetails, JobFilter, JobPage, JobSummary,
-    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures,
+    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WaitFigures, WorkerFigures,
 };
 pub use crate::store::verify::Finding;
 pub use wakeups::{Next, Sleeper, Wakeups};

@@ -9,8 +9,8 @@ mod jobs;
 
 pub use explain::{Explanation, explain};
 pub use figures::{
-    Depth, LatencyFigures, OutcomeFigures, QueueFigures, Stats, WorkerFigures, queues, stats,
-    workers,
+    Depth, LatencyFigures, OutcomeFigures, QueueFigures, Stats, WaitFigures, WorkerFigures, queues,
+    stats, workers,
 };
 pub use job::{
     ExecutionRecord, JobDetails, MOST_EXECUTIONS, MOST_RELATIVES, Relative, is_finished, job,
