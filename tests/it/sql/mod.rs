@@ -38,5 +38,6 @@ mod results;
 mod retry;
 mod schemas;
 mod shares;
+mod take_along;
 mod views;
 mod wake;
