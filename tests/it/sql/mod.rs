@@ -19,6 +19,7 @@ mod hot;
 mod hunt;
 mod ids;
 mod integrity;
+mod interleavings;
 mod isolation;
 mod keys;
 mod leases;
