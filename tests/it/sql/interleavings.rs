@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::sql::{
-    Execution, acquire, acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, fail,
+    Execution, acquire, acquire_job, cancel, complete, drain, enqueue, enqueue_many, fail,
     finishing, pid, refused, retry, run, state, states, value,
 };
 use crate::harness::{Db, blocked_on_lock};
@@ -220,14 +220,32 @@ async fn the_retry_of_a_parent_that_had_ended_before_finds_the_child() {
     db.finish().await;
 }
 
+/// Two sessions that begin while somebody holds the child in the middle, and go on together. What
+/// each has locked by then, in whatever order, the other meets.
+async fn collide(holder: &Client, children: &[Uuid], ends: [(&Client, String); 2]) -> [String; 2] {
+    let mut sorted = children.to_vec();
+    sorted.sort_unstable();
+    let middle = sorted[sorted.len() / 2];
+    run(holder, &format!("begin; select from blocked where job_id = '{middle}' for update")).await;
+    let [(one, first), (two, second)] = ends;
+    let backends = [pid(one).await, pid(two).await];
+    let release = async {
+        for backend in backends {
+            blocked_on_lock(holder, backend).await;
+        }
+        run(holder, "rollback").await;
+    };
+    let (first, second, ()) =
+        tokio::join!(value::<String>(one, &first), value::<String>(two, &second), release);
+    [first, second]
+}
+
 /// Two roots whose closures hold one another's children a level further down: locked level by level,
-/// each would have what the other wants.
+/// or in no order, each would have what the other wants.
 #[tokio::test]
 async fn roots_whose_closures_cross_end_at_once() {
-    const ROUNDS: usize = 20;
-    const WIDTH: usize = 50;
     let db = Db::new().await;
-    let (one, two) = (db.connect().await, db.connect().await);
+    let (one, two, holder) = (db.connect().await, db.connect().await, db.connect().await);
     let mut call = vec![
         json!({"kind": "root", "ref": "r1"}),
         json!({"kind": "root", "ref": "r2"}),
@@ -235,14 +253,15 @@ async fn roots_whose_closures_cross_end_at_once() {
         json!({"kind": "way", "ref": "w2", "depends_on": ["r2"]}),
     ];
     for (near, far) in [("r1", "w2"), ("r2", "w1")] {
-        call.extend((0..WIDTH).map(|_| json!({"kind": "c", "depends_on": [near, far]})));
+        call.extend((0..20).map(|_| json!({"kind": "c", "depends_on": [near, far]})));
     }
     let call = Value::Array(call);
-    for _ in 0..ROUNDS {
+    for _ in 0..5 {
         let jobs = graph(&one, &call).await;
         let roots = acquire(&one, Uuid::new_v4(), 2).await;
-        let (first, second) = tokio::join!(discard(&one, &roots[..1]), discard(&two, &roots[1..]));
-        assert_eq!((first, second), (vec!["discarded".into()], vec!["discarded".into()]));
+        let discard = |root| finishing("fail", &roots[root..=root], ", discard => '{true}'");
+        let ends = [(&one, discard(0)), (&two, discard(1))];
+        assert_eq!(collide(&holder, &jobs[4..], ends).await, ["discarded", "discarded"]);
         let ended = states(&one, &jobs[2..]).await;
         assert!(ended.iter().all(|state| state == "cancelled"), "{ended:?}");
     }
@@ -251,22 +270,24 @@ async fn roots_whose_closures_cross_end_at_once() {
 
 /// The same for ends of different sorts: what one root releases, the other cancels.
 #[tokio::test]
-async fn a_release_and_a_fall_that_cross_agree() {
-    const ROUNDS: usize = 20;
+async fn a_release_and_a_fall_that_meet_agree() {
     let db = Db::new().await;
-    let (one, two) = (db.connect().await, db.connect().await);
+    let (one, two, holder) = (db.connect().await, db.connect().await, db.connect().await);
     let child = |n: usize| {
         let wait_for = ["all", "any"][n % 2];
         json!({"kind": "c", "depends_on": ["good", "bad"], "wait_for": wait_for})
     };
     let roots = [json!({"kind": "r", "ref": "good"}), json!({"kind": "r", "ref": "bad"})];
     let call: Value = roots.into_iter().chain((0..40).map(child)).collect();
-    for _ in 0..ROUNDS {
+    for _ in 0..5 {
         let jobs = graph(&one, &call).await;
         let mut roots: Vec<Execution> = acquire(&one, Uuid::new_v4(), 2).await;
         roots.sort_by_key(|root| root.job_id != jobs[0]);
-        let (good, bad) = tokio::join!(complete(&one, &roots[..1]), discard(&two, &roots[1..]));
-        assert_eq!((good, bad), (vec!["completed".into()], vec!["discarded".into()]));
+        let ends = [
+            (&one, finishing("complete", &roots[..1], "")),
+            (&two, finishing("fail", &roots[1..], ", discard => '{true}'")),
+        ];
+        assert_eq!(collide(&holder, &jobs[2..], ends).await, ["completed", "discarded"]);
         let ended = states(&one, &jobs[2..]).await;
         for (n, state) in ended.iter().enumerate() {
             assert_eq!(state, ["cancelled", "ready"][n % 2], "child {n}");
