@@ -68,18 +68,13 @@ create or replace function recount(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
-    update blocked b set remaining = c.remaining
-    from (
-        select
-            k.child,
-            case
-                when x.wait_for_any and has_its_parent(k.child) then 0
-                else waits_of(k.child)
-            end as remaining
-        from unnest(recount.children) k(child)
-        join blocked x on x.job_id = k.child
-    ) c
-    where b.job_id = c.child and b.remaining <> c.remaining;
+    -- Without a join, which might begin with all that is blocked.
+    update blocked b
+    set remaining = case
+        when b.wait_for_any and has_its_parent(b.job_id) then 0
+        else waits_of(b.job_id)
+    end
+    where b.job_id = any(recount.children);
 end;
 comment on function recount is
     'Counts anew what blocked children (rows held) wait for; nothing '

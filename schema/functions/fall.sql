@@ -50,19 +50,25 @@ as $$
 begin
     select array_agg(x.id order by x.id), array_agg(x.cause order by x.id) into ids, causes
     from (
-        select b.job_id as id, min(coalesce(p.cause, p.id)::text)::uuid as cause
+        select k.id, min(coalesce(p.cause, p.id)::text)::uuid as cause
         from unnest(forsaken.children) k(id)
-        join blocked b on b.job_id = k.id
+        cross join lateral (
+            select x.wait_for_any from blocked x where x.job_id = k.id offset 0
+        ) b
         cross join lateral (
             select y.parent
             from dependencies y
             where y.child = k.id and y.policy = 'cancel'
             offset 0
         ) d
-        join jobs p on p.id = d.parent
-        where p.state in ('cancelled', 'discarded')
-            and (not b.wait_for_any or lifelines_of(k.id) = 0)
-        group by b.job_id
+        cross join lateral (
+            select x.id, x.cause
+            from jobs x
+            where x.id = d.parent and x.state in ('cancelled', 'discarded')
+            offset 0
+        ) p
+        where not b.wait_for_any or lifelines_of(k.id) = 0
+        group by k.id
     ) x;
 end $$;
 comment on function forsaken is
@@ -133,8 +139,12 @@ begin
     from (
         select distinct d.child
         from unnest(closure_of.ended || doomed) p(id)
-        join dependencies d on d.parent = p.id
-        join blocked b on b.job_id = d.child
+        cross join lateral (
+            select y.child, y.policy from dependencies y where y.parent = p.id offset 0
+        ) d
+        cross join lateral (
+            select x.wait_for_any from blocked x where x.job_id = d.child offset 0
+        ) b
         where d.policy <> 'cancel' or b.wait_for_any
         except
         select k.id
@@ -182,7 +192,9 @@ begin
             from unnest(first.ids, first.causes) f(id, cause)
         ) y
     ) x
-    join blocked b on b.job_id = x.id
+    cross join lateral (
+        select w.wait_for_any from blocked w where w.job_id = x.id offset 0
+    ) b
     where x.place is not null;
     walk := spread(needs, edges.children, edges.parents);
     select array_agg(c.id order by c.id), array_agg(without_spared.causes[c.origin] order by c.id)
@@ -270,53 +282,43 @@ end $$;
 comment on function cancel_blocked is
     'Cancels blocked jobs (rows held) whose parents ended, with the first cause on each.';
 
-create or replace function is_held(waiting blocked) returns boolean
+create or replace function holder_of(child uuid, wait_for_any boolean) returns uuid
 language sql stable
 set search_path from current
-return case
-    -- It is enough to know whether there is one of these.
-    when (waiting).wait_for_any then links_of((waiting).job_id) = 0 and (
-        select count(*)
-        from (
-            select from dependencies o
+return (
+    select p.id
+    from dependencies d
+    join jobs p on p.id = d.parent
+    where d.child = holder_of.child
+        and d.policy = 'hold'
+        and p.state in ('cancelled', 'discarded')
+        and (not holder_of.wait_for_any or links_of(d.child) = 0 and (
+            select q.id
+            from dependencies o
             join jobs q on q.id = o.parent
-            where o.child = (waiting).job_id
+            where o.child = holder_of.child
                 and (q.finished_at is null or q.state = 'completed' or o.policy = 'continue')
             limit 1
-        ) x
-    ) = 0
-    else true
-end and (
-    select count(*)
-    from (
-        select from dependencies d
-        join jobs p on p.id = d.parent
-        where d.child = (waiting).job_id
-            and d.policy = 'hold'
-            and p.state in ('cancelled', 'discarded')
-        limit 1
-    ) x
-) > 0;
-comment on function is_held is
-    'Whether a parent that ended holds a blocked job; one that waits '
-    'for any of its parents is held when no other is left.';
+        ) is null)
+    order by p.finished_at limit 1
+);
+comment on function holder_of is
+    'The ended parent that holds a blocked job, if one does; one that '
+    'waits for any of its parents is held when no other is left.';
 
 create or replace function hold_children(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
-    update jobs j set cause = x.cause, reason = 'held: a parent was ' || x.state
-    from (
-        select distinct on (d.child) d.child, coalesce(p.cause, p.id) as cause, p.state
-        from unnest(hold_children.children) k(id)
-        join blocked b on b.job_id = k.id
-        join dependencies d on d.child = k.id and d.policy = 'hold'
-        join jobs p on p.id = d.parent
-        where p.state in ('cancelled', 'discarded') and is_held(b)
-        order by d.child, p.finished_at
-    ) x
-    where j.id = x.child and j.cause is null;
+    update jobs j
+    set (cause, reason) = (
+        select coalesce(p.cause, p.id), 'held: a parent was ' || p.state
+        from jobs p
+        where p.id = holder_of(j.id, j.wait_for_any)
+    )
+    where j.id = any(hold_children.children)
+        and j.state = 'blocked'
+        and j.cause is null
+        and holder_of(j.id, j.wait_for_any) is not null;
 end;
-comment on function hold_children is
-    'Marks held children with the parent that holds them; one that '
-    'waits for any parent is held when no other is left.';
+comment on function hold_children is 'Marks held children with the parent that holds them.';

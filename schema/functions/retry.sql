@@ -48,7 +48,11 @@ begin
     -- see the child: it is held to the end, or all is tried again.
     perform from jobs p
     where p.state <> 'completed'
-        and p.id in (select d.parent from dependencies d where d.child = any(standing))
+        and p.id = any(array(
+            select distinct d.parent
+            from dependencies d
+            where d.child = any(standing)
+        ))
     order by p.id for share nowait;
     insert into unique_keys (key, job_id)
     select j.unique_key, j.id
@@ -59,8 +63,9 @@ begin
     clashing := array(
         select j.id
         from jobs j
-        join unique_keys u on u.key = j.unique_key and u.job_id <> j.id
         where j.id = any(standing)
+            and j.unique_key is not null
+            and (select u.job_id from unique_keys u where u.key = j.unique_key) <> j.id
         order by j.id
     );
     held := array(
@@ -182,7 +187,9 @@ begin
         ) y
         window w as (partition by y.id)
     ) x
-    join jobs j on j.id = x.id
+    cross join lateral (
+        select w.wait_for_any from jobs w where w.id = x.id offset 0
+    ) j
     where x.place is not null;
     walk := spread(needs, edges.children, edges.parents);
     return array(
@@ -271,9 +278,11 @@ begin
     -- Its children count it again; those that it held wait for it as for any parent.
     children := array(
         select distinct d.child
-        from dependencies d
-        join blocked b on b.job_id = d.child
-        where d.parent = any(back)
+        from unnest(back) p(id)
+        cross join lateral (
+            select y.child from dependencies y where y.parent = p.id offset 0
+        ) d
+        cross join lateral (select from blocked x where x.job_id = d.child offset 0) b
         order by d.child
     );
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;

@@ -92,7 +92,7 @@ begin
             min(b.job_id::text)
         from blocked b
         join jobs j on j.id = b.job_id
-        where (j.cause is not null) <> is_held(b);
+        where (j.cause is null) <> (holder_of(j.id, j.wait_for_any) is null);
     return query
         select
             'no blocked job has a parent that should have cancelled it',

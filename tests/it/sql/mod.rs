@@ -18,6 +18,7 @@ mod graph;
 mod hot;
 mod hunt;
 mod ids;
+mod inputs;
 mod integrity;
 mod interleavings;
 mod isolation;

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::harness::Db;
 use crate::harness::sql::{
-    acquire_job, cancel, column, complete, discard, drain, enqueue, enqueue_many, finish, retry,
-    run, state, states, value,
+    acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, retry, run, state,
+    states, value,
 };
 
 async fn graph(client: &Client, jobs: &Value) -> Vec<Uuid> {
@@ -200,43 +200,5 @@ async fn a_chain_of_jobs_that_wait_for_any_falls_whole() {
     assert_eq!(value::<i64>(&client, &fallen).await, 1_999);
     assert_eq!(retry(&client, &jobs[..1]).await, ["retried"]);
     assert_eq!(value::<i64>(&client, "select count(*) from blocked").await, 1_999);
-    db.finish().await;
-}
-
-#[tokio::test]
-async fn results_are_inputs_by_ref_or_id() {
-    let db = Db::new().await;
-    let client = db.connect().await;
-    let outside = enqueue(&client, "'o'").await;
-    let done = enqueue(&client, "'o'").await;
-    let give = async |job: Uuid, result: &str| {
-        let execution = [acquire_job(&client, job).await];
-        let results = format!(", results => array['{result}']::jsonb[]");
-        assert_eq!(finish(&client, "complete", &execution, &results).await, ["completed"]);
-    };
-    give(done, "[1]").await;
-    let call = json!([
-        {"kind": "a", "ref": "a"}, {"kind": "b", "ref": "b"},
-        {"kind": "c", "depends_on": ["a", {"job": "b", "on_parent_failure": "continue"}, outside, done]},
-    ]);
-    let jobs = graph(&client, &call).await;
-    give(jobs[0], r#"{"rows": 7}"#).await;
-    discard_job(&client, jobs[1]).await;
-    give(outside, "null").await;
-    assert_eq!(state(&client, jobs[2]).await, "ready");
-    let inputs: Vec<Value> =
-        column(&client, &format!("select to_jsonb(i) from inputs('{}') i", jobs[2])).await;
-    let input = |name: &str, parent: Uuid, state: &str, result: Value| json!({"ref": name, "parent": parent, "state": state, "result": result});
-    let mut expected = vec![
-        input("a", jobs[0], "completed", json!({"rows": 7})),
-        input("b", jobs[1], "discarded", json!(null)),
-        input(&outside.to_string(), outside, "completed", json!(null)),
-        input(&done.to_string(), done, "completed", json!([1])),
-    ];
-    expected.sort_by_key(|input| input["ref"].as_str().expect("a name").to_owned());
-    let mut got = inputs;
-    got.sort_by_key(|input| input["ref"].as_str().expect("a name").to_owned());
-    assert_eq!(got, expected);
-    drain(&client).await;
     db.finish().await;
 }
