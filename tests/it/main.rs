@@ -5,6 +5,7 @@ mod cli;
 mod db;
 mod embedded;
 mod engine;
+mod etl;
 mod harness;
 mod harness_works;
 mod http;
