@@ -12,7 +12,7 @@ use crate::harness::Db;
 use crate::harness::sql::run;
 
 /// Batch sizes, and rounds enough for a bound that tells a share from its square.
-const SIZES: [(u32, u32); 3] = [(1, 1000), (10, 200), (100, 30)];
+const SIZES: [(u32, u32); 3] = [(1, 600), (10, 100), (100, 10)];
 
 /// One commit a round, as workers do it.
 const PLAY: &str = "
@@ -104,7 +104,7 @@ async fn an_aged_lane_gets_its_share_and_no_more() {
     for (size, rounds) in SIZES {
         let db = Db::new().await;
         let client = db.connect().await;
-        lane(&client, "urgent", 9, 2000, "1 hour").await;
+        lane(&client, "urgent", 9, 400, "1 hour").await;
         let taken = play(&client, "{urgent}", &[size], rounds).await;
         let aged = taken.get(&("urgent".to_owned(), 9)).copied().unwrap_or(0.0);
         is_share(aged, 0.25, size, rounds);
@@ -117,25 +117,25 @@ async fn several_aged_lanes_of_several_queues_share_it_oldest_first() {
     for (size, rounds) in SIZES {
         let db = Db::new().await;
         let client = db.connect().await;
-        lane(&client, "a", 9, 100, "3 hours").await;
-        lane(&client, "b", 7, 100, "2 hours").await;
-        lane(&client, "a", 5, 2000, "90 minutes").await;
-        lane(&client, "c", 1, 2000, "1 hour").await;
+        lane(&client, "a", 9, 30, "3 hours").await;
+        lane(&client, "b", 7, 30, "2 hours").await;
+        lane(&client, "a", 5, 400, "90 minutes").await;
+        lane(&client, "c", 1, 100, "1 hour").await;
         let taken = play(&client, "{urgent,a,b,c}", &[size], rounds).await;
         is_share(aged(&taken), 0.25, size, rounds);
         let of = |queue: &str, priority| taken.get(&(queue.to_owned(), priority)).copied();
         let oldest = (of("a", 9), of("b", 7), of("c", 1));
-        assert_eq!(oldest, (Some(100.0), Some(100.0), None), "{taken:?}");
+        assert_eq!(oldest, (Some(30.0), Some(30.0), None), "{taken:?}");
         db.finish().await;
     }
 }
 
 #[tokio::test]
 async fn workers_that_share_a_statement_keep_the_shares() {
-    for (sizes, rounds) in [(vec![1; 3], 500), (vec![1, 3, 6], 200), (vec![10; 10], 30)] {
+    for (sizes, rounds) in [(vec![1; 3], 300), (vec![1, 3, 6], 100), (vec![10; 10], 10)] {
         let db = Db::new().await;
         let client = db.connect().await;
-        lane(&client, "a", 9, 2000, "1 hour").await;
+        lane(&client, "a", 9, 400, "1 hour").await;
         let taken = play(&client, "{urgent,a}", &sizes, rounds).await;
         is_share(aged(&taken), 0.25, sizes.iter().sum(), rounds);
         db.finish().await;
@@ -150,7 +150,7 @@ async fn a_share_is_set_per_queue() {
         set(&client, "a", "'1 minute'", share).await;
         set(&client, "none", "'1 minute'", 0.0).await;
         lane(&client, "none", 9, 100, "1 day").await;
-        lane(&client, "a", 9, 3000, "1 hour").await;
+        lane(&client, "a", 9, 1100, "1 hour").await;
         let taken = play(&client, "{urgent,none,a}", &[size], rounds).await;
         is_share(aged(&taken), share, size, rounds);
         assert!(!taken.contains_key(&("none".to_owned(), 9)), "{taken:?}");
@@ -164,8 +164,8 @@ async fn each_queue_ages_in_its_own_share_of_the_slots() {
         let db = Db::new().await;
         let client = db.connect().await;
         set(&client, "half", "'1 minute'", 0.5).await;
-        lane(&client, "quarter", 9, 2000, "2 hours").await;
-        lane(&client, "half", 9, 2000, "1 hour").await;
+        lane(&client, "quarter", 9, 400, "2 hours").await;
+        lane(&client, "half", 9, 600, "1 hour").await;
         let taken = play(&client, "{urgent,quarter,half}", &[size], rounds).await;
         let of = |queue: &str| taken.get(&(queue.to_owned(), 9)).copied().unwrap_or(0.0);
         // The older one has its quarter of the slots; the other those up to its half.
@@ -184,7 +184,7 @@ async fn many_shares_do_not_add_up_against_urgent_work() {
         for n in 0..6 {
             let queue = format!("q{n}");
             set(&client, &queue, "'1 minute'", 0.25 - 0.02 * f64::from(n)).await;
-            lane(&client, &queue, 9, 1500, "1 hour").await;
+            lane(&client, &queue, 9, 400, "1 hour").await;
             queues += &format!(",{queue}");
         }
         let taken = play(&client, &(queues + "}"), &[size], rounds).await;
@@ -223,19 +223,19 @@ async fn large_args_buy_no_larger_share() {
 
 #[tokio::test]
 async fn where_aging_is_off_a_share_is_nothing() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    set(&client, "off", "null", 1.0).await;
+    lane(&client, "off", 9, 200, "1 day").await;
+    let taken = play(&client, "{urgent,off}", &[10], 50).await;
+    assert_eq!(aged(&taken), 0.0, "{taken:?}");
+    db.finish().await;
+    // Nor does it stand in the way of the others'.
     for (size, rounds) in SIZES {
         let db = Db::new().await;
         let client = db.connect().await;
-        set(&client, "off", "null", 1.0).await;
-        lane(&client, "off", 9, 200, "1 day").await;
-        let taken = play(&client, "{urgent,off}", &[size], rounds).await;
-        assert_eq!(aged(&taken), 0.0, "{taken:?}");
-        db.finish().await;
-        // Nor does it stand in the way of the others'.
-        let db = Db::new().await;
-        let client = db.connect().await;
         set(&client, "urgent", "null", 1.0).await;
-        lane(&client, "a", 9, 2000, "1 hour").await;
+        lane(&client, "a", 9, 400, "1 hour").await;
         let taken = play(&client, "{urgent,a}", &[size], rounds).await;
         is_share(aged(&taken), 0.25, size, rounds);
         db.finish().await;
@@ -252,7 +252,7 @@ async fn what_has_not_aged_past_urgent_work_has_no_share_of_it() {
         lane(&client, "greedy", 9, 200, "6 minutes 10 seconds").await;
         lane(&client, "fresh", 5, 200, "0").await;
         // Effective -1: past the urgent, and behind the greedy one in no order.
-        lane(&client, "a", 1, 2000, "2 minutes 10 seconds").await;
+        lane(&client, "a", 1, 400, "2 minutes 10 seconds").await;
         let taken = play(&client, "{urgent,greedy,fresh,a}", &[size], rounds).await;
         is_share(taken.get(&("a".to_owned(), 1)).copied().unwrap_or(0.0), 0.25, size, rounds);
         is_share(aged(&taken), 0.25, size, rounds);
