@@ -126,6 +126,39 @@ async fn producers_that_hold_each_others_parents_both_commit() {
     db.finish().await;
 }
 
+/// A key that an open transaction may yet take: a retry neither waits for it nor decides without it,
+/// whether the job itself has the key or one that fell with it.
+#[tokio::test]
+async fn a_retry_does_not_wait_for_a_key_that_is_being_taken() {
+    let db = Db::new().await;
+    let (client, producer) = (db.connect().await, db.connect().await);
+    let call = json!([{"kind": "a", "ref": "a"},
+        {"kind": "b", "depends_on": ["a"], "unique_key": "key"}]);
+    for named in [0, 1] {
+        for end in ["rollback", "commit"] {
+            let jobs = graph(&client, &call).await;
+            cancel(&client, &jobs[..1]).await;
+            assert_eq!(states(&client, &jobs).await, ["cancelled", "cancelled"]);
+            run(&producer, "begin").await;
+            let taker = enqueue(&producer, "'taker', unique_key => 'key'").await;
+            let call = format!("select verdict from retry('{{{}}}')", jobs[named]);
+            refused(&client, "RL429", &call).await;
+            assert_eq!(states(&client, &jobs).await, ["cancelled", "cancelled"]);
+            run(&producer, end).await;
+            let (verdict, expected) = match (named, end) {
+                (0, "rollback") => ("retried", ["ready", "blocked"]),
+                (0, _) => ("retried", ["ready", "cancelled"]),
+                (_, "rollback") => ("retried", ["cancelled", "ready"]),
+                _ => ("conflict", ["cancelled", "cancelled"]),
+            };
+            assert_eq!(value::<String>(&client, &call).await, verdict);
+            assert_eq!(states(&client, &jobs).await, expected, "{named}, {end}");
+            cancel(&client, &[jobs[0], jobs[1], taker]).await;
+        }
+    }
+    db.finish().await;
+}
+
 /// An operator's transaction holds the parent: the producer's COMMIT leaves it to maintenance.
 #[tokio::test]
 async fn an_open_operator_delays_no_producer() {
