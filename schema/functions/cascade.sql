@@ -32,53 +32,47 @@ end $$;
 comment on function unblock is
     'Releases those of these children that wait for nothing more; their blocked rows are held.';
 
-create or replace function has_its_parent(child uuid) returns boolean
-language sql stable
-set search_path from current
-return exists (
-    select from dependencies d
-    join jobs p on p.id = d.parent
-    where d.child = has_its_parent.child
-        and (p.state = 'completed' or d.policy = 'continue' and p.finished_at is not null)
-);
-comment on function has_its_parent is
-    'Whether one of the parents has ended in a way that a child may run after.';
-
-create or replace function links_of(child uuid) returns int
-language sql stable
-set search_path from current
--- Counted, since an EXISTS may be answered by reading all links.
-return (select count(*) from (select from links l where l.child = links_of.child limit 1) x)::int;
-comment on function links_of is '1 while parents of the job are still to be attached, else 0.';
-
-create or replace function waits_of(child uuid) returns int
-language sql stable
-set search_path from current
-return links_of(waits_of.child) + (
-    select count(*)
-    from dependencies d
-    join jobs p on p.id = d.parent
-    where d.child = waits_of.child
-        and (p.finished_at is null or d.policy = 'hold' and p.state <> 'completed')
-);
-comment on function waits_of is
-    'The unfinished parents of a job and those that hold it, and one for its links.';
-
 create or replace function recount(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
-    -- Without a join, which might begin with all that is blocked.
+    -- Without a join, which might begin with all that is blocked; and all by the
+    -- edges of the one child, whatever statistics say of jobs and links.
     update blocked b
     set remaining = case
-        when b.wait_for_any and has_its_parent(b.job_id) then 0
-        else waits_of(b.job_id)
+        when b.wait_for_any
+            and (
+                select count(*)
+                from (
+                    select
+                    from dependencies d
+                    cross join lateral (
+                        select x.state, x.finished_at from jobs x where x.id = d.parent offset 0
+                    ) p
+                    where d.child = b.job_id
+                        and (
+                            p.state = 'completed'
+                            or d.policy = 'continue' and p.finished_at is not null
+                        )
+                    limit 1
+                ) x
+            ) > 0
+            then 0
+        else (
+            select count(*)
+            from dependencies d
+            cross join lateral (
+                select x.state, x.finished_at from jobs x where x.id = d.parent offset 0
+            ) p
+            where d.child = b.job_id
+                and (p.finished_at is null or d.policy = 'hold' and p.state <> 'completed')
+        ) + (select count(*) from (select from links l where l.child = b.job_id limit 1) x)
     end
     where b.job_id = any(recount.children);
 end;
 comment on function recount is
-    'Counts anew what blocked children (rows held) wait for; nothing '
-    'where one parent is enough and has ended well.';
+    'Counts anew what blocked children (rows held) wait for: unfinished parents, parents that hold '
+    'them, and links; nothing where one parent is enough and has ended well.';
 
 create or replace function cascade_completed(parents uuid[]) returns void
 language plpgsql volatile

@@ -30,46 +30,50 @@ end $$;
 comment on function edges_among is
     'The edges with policy cancel between these jobs, as places in the array.';
 
-create or replace function lifelines_of(child uuid) returns int
+create or replace function prospects_of(children uuid[])
+returns table (id uuid, place bigint, wait_for_any boolean, cause uuid, lifelines bigint)
 language sql stable
 set search_path from current
-return links_of(lifelines_of.child) + (
-    select count(*)
-    from dependencies d
-    join jobs p on p.id = d.parent
-    where d.child = lifelines_of.child
-        and not (d.policy = 'cancel' and p.state in ('cancelled', 'discarded'))
-);
-comment on function lifelines_of is
-    'How many parents keep a child from its fall that waits for any of them.';
+begin atomic
+    select
+        k.id,
+        k.place,
+        b.wait_for_any,
+        min(coalesce(p.cause, p.id)::text) filter (where p.is_lost)::uuid,
+        count(p.id) filter (where not p.is_lost) + l.n
+    from unnest(prospects_of.children) with ordinality k(id, place)
+    cross join lateral (
+        select x.wait_for_any from blocked x where x.job_id = k.id offset 0
+    ) b
+    cross join lateral (
+        select count(*) as n from (select from links y where y.child = k.id limit 1) x
+    ) l
+    left join lateral (
+        select
+            q.id,
+            q.cause,
+            d.policy = 'cancel' and q.state in ('cancelled', 'discarded') as is_lost
+        from dependencies d
+        cross join lateral (
+            select x.id, x.cause, x.state from jobs x where x.id = d.parent offset 0
+        ) q
+        where d.child = k.id
+        offset 0
+    ) p on true
+    group by k.id, k.place, b.wait_for_any, l.n;
+end;
+comment on function prospects_of is
+    'Of those of these children that are blocked: the first cause, if an ended parent would cancel '
+    'them, and how many other parents there are, with one for those still to be attached.';
 
 create or replace function forsaken(children uuid[], out ids uuid[], out causes uuid[])
 language plpgsql stable
 set search_path from current
 as $$
 begin
-    select array_agg(x.id order by x.id), array_agg(x.cause order by x.id) into ids, causes
-    from (
-        select k.id, min(coalesce(p.cause, p.id)::text)::uuid as cause
-        from unnest(forsaken.children) k(id)
-        cross join lateral (
-            select x.wait_for_any from blocked x where x.job_id = k.id offset 0
-        ) b
-        cross join lateral (
-            select y.parent
-            from dependencies y
-            where y.child = k.id and y.policy = 'cancel'
-            offset 0
-        ) d
-        cross join lateral (
-            select x.id, x.cause
-            from jobs x
-            where x.id = d.parent and x.state in ('cancelled', 'discarded')
-            offset 0
-        ) p
-        where not b.wait_for_any or lifelines_of(k.id) = 0
-        group by k.id
-    ) x;
+    select array_agg(p.id order by p.id), array_agg(p.cause order by p.id) into ids, causes
+    from prospects_of(forsaken.children) p
+    where p.cause is not null and (not p.wait_for_any or p.lifelines = 0);
 end $$;
 comment on function forsaken is
     'Those of these blocked children that their ended '
@@ -166,7 +170,6 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-    first record := forsaken(without_spared.candidates);
     edges record := edges_among(without_spared.candidates);
     needs int[];
     walk record;
@@ -174,28 +177,14 @@ begin
     select
         array_agg(
             case
-                when x.cause is not null then 0
-                when b.wait_for_any then lifelines_of(x.id)
-                else 1
+                when not p.wait_for_any then case when p.cause is null then 1 else 0 end
+                else p.lifelines
             end
-            order by x.place
+            order by p.place
         ),
-        array_agg(x.cause order by x.place)
+        array_agg(p.cause order by p.place)
     into needs, causes
-    from (
-        select y.id, y.place, max(y.cause::text) over (partition by y.id)::uuid as cause
-        from (
-            select c.id, c.place, null::uuid as cause
-            from unnest(without_spared.candidates) with ordinality c(id, place)
-            union all
-            select f.id, null, f.cause
-            from unnest(first.ids, first.causes) f(id, cause)
-        ) y
-    ) x
-    cross join lateral (
-        select w.wait_for_any from blocked w where w.job_id = x.id offset 0
-    ) b
-    where x.place is not null;
+    from prospects_of(without_spared.candidates) p;
     walk := spread(needs, edges.children, edges.parents);
     select array_agg(c.id order by c.id), array_agg(without_spared.causes[c.origin] order by c.id)
     into doomed, causes
@@ -283,23 +272,31 @@ comment on function cancel_blocked is
     'Cancels blocked jobs (rows held) whose parents ended, with the first cause on each.';
 
 create or replace function holder_of(child uuid, wait_for_any boolean) returns uuid
-language sql stable
+language sql stable cost 10000
 set search_path from current
 return (
     select p.id
     from dependencies d
-    join jobs p on p.id = d.parent
+    cross join lateral (
+        select x.id, x.state, x.finished_at from jobs x where x.id = d.parent offset 0
+    ) p
     where d.child = holder_of.child
         and d.policy = 'hold'
         and p.state in ('cancelled', 'discarded')
-        and (not holder_of.wait_for_any or links_of(d.child) = 0 and (
-            select q.id
+        -- By d, so that only a child with such an edge is looked at closer.
+        and (not holder_of.wait_for_any or (
+            select x.lifelines from prospects_of(array[d.child]) x
+        ) = (
+            select count(*)
             from dependencies o
-            join jobs q on q.id = o.parent
-            where o.child = holder_of.child
-                and (q.finished_at is null or q.state = 'completed' or o.policy = 'continue')
-            limit 1
-        ) is null)
+            cross join lateral (
+                select
+                from jobs x
+                where x.id = o.parent and x.state in ('cancelled', 'discarded')
+                offset 0
+            ) x
+            where o.child = d.child and o.policy = 'hold'
+        ))
     order by p.finished_at limit 1
 );
 comment on function holder_of is
@@ -319,6 +316,12 @@ begin atomic
     where j.id = any(hold_children.children)
         and j.state = 'blocked'
         and j.cause is null
+        and (
+            select count(*)
+            from (
+                select from dependencies d where d.child = j.id and d.policy = 'hold' limit 1
+            ) x
+        ) > 0
         and holder_of(j.id, j.wait_for_any) is not null;
 end;
 comment on function hold_children is 'Marks held children with the parent that holds them.';

@@ -26,6 +26,7 @@ as $$
 declare
     fallen uuid[];
     standing uuid[];
+    children uuid[];
     held uuid[];
     clashing uuid[];
     along uuid[];
@@ -34,9 +35,6 @@ begin
     fallen := fallen_with(retry_once.ids);
     if fallen <> '{}' then
         perform hold_jobs(fallen);
-        if fallen_with(retry_once.ids) <> fallen then
-            raise lock_not_available;
-        end if;
     end if;
     standing := array(
         select j.id
@@ -44,6 +42,19 @@ begin
         where j.id = any(retry_once.ids || fallen) and j.state in ('discarded', 'cancelled')
         order by j.id
     );
+    -- A child that falls with its last other parent meanwhile would stay down.
+    children := array(
+        select distinct d.child
+        from unnest(standing) s(id)
+        cross join lateral (
+            select e.child from dependencies e where e.parent = s.id offset 0
+        ) d
+        order by d.child
+    );
+    perform from blocked b where b.job_id = any(children) order by b.job_id for update nowait;
+    if fallen_with(retry_once.ids) <> fallen then
+        raise lock_not_available;
+    end if;
     -- A parent that completes or is retried meanwhile would not
     -- see the child: it is held to the end, or all is tried again.
     perform from jobs p
@@ -161,7 +172,7 @@ begin
             when x.is_clashing then 0
             when x.is_asked then null
             when j.wait_for_any then x.inner_parents
-            when ended_parents_of(x.id) > x.inner_parents then 0
+            when j.ended_parents > x.inner_parents then 0
             else 1
         end
         order by x.place
@@ -188,7 +199,22 @@ begin
         window w as (partition by y.id)
     ) x
     cross join lateral (
-        select w.wait_for_any from jobs w where w.id = x.id offset 0
+        select
+            w.wait_for_any,
+            (
+                select count(*)
+                from dependencies d
+                cross join lateral (
+                    select
+                    from jobs p
+                    where p.id = d.parent and p.state in ('discarded', 'cancelled')
+                    offset 0
+                ) p
+                where d.child = w.id and d.policy = 'cancel'
+            ) as ended_parents
+        from jobs w
+        where w.id = x.id
+        offset 0
     ) j
     where x.place is not null;
     walk := spread(needs, edges.children, edges.parents);
@@ -206,19 +232,6 @@ comment on function those_back is
     'Which of these ended jobs (sorted ids, with all that fell with them) come back beside those '
     'asked for: not one whose unique key is taken, nor one that another ended parent stands '
     'against, nor what hangs below these.';
-
-create or replace function ended_parents_of(child uuid) returns bigint
-language sql stable
-set search_path from current
-return (
-    select count(*)
-    from dependencies d
-    join jobs p on p.id = d.parent
-    where d.child = ended_parents_of.child
-        and d.policy = 'cancel'
-        and p.state in ('discarded', 'cancelled')
-);
-comment on function ended_parents_of is 'How many ended parents would cancel a job.';
 
 create or replace function let_go(held uuid[]) returns void
 language plpgsql volatile
@@ -287,7 +300,7 @@ begin
     );
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;
     update jobs j set cause = null, reason = null
-    where j.id = any(children) and j.cause is not null;
+    where j.id = any(children) and j.cause is not null and j.state = 'blocked';
     perform hold_children(children || back);
     -- In a new statement, under the locks: a child that went
     -- on without its parent has nothing to do with it any more.

@@ -77,14 +77,21 @@ begin
             count(*),
             min(b.job_id::text)
         from blocked b
-        where b.wait_for_any and has_its_parent(b.job_id);
+        where b.wait_for_any
+            and exists (
+                select from dependencies d
+                join jobs p on p.id = d.parent
+                where d.child = b.job_id
+                    and p.finished_at is not null
+                    and (p.state = 'completed' or d.policy = 'continue')
+            );
     return query
         select
             'a blocked job that waits for any of its parents has one left',
             count(*),
-            min(b.job_id::text)
-        from blocked b
-        where b.wait_for_any and lifelines_of(b.job_id) = 0;
+            min(p.id::text)
+        from prospects_of(array(select b.job_id from blocked b where b.wait_for_any)) p
+        where p.lifelines = 0;
     return query
         select
             'a blocked job has a cause exactly while it is held',

@@ -28,6 +28,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod operators;
+mod oracle;
 mod plan_shapes;
 mod plans;
 mod policies;
