@@ -41,5 +41,5 @@ pub mod server;
 pub mod worker;
 
 pub use client::Client;
-pub use model::NewJob;
+pub use model::{NewJob, NewWorkflow};
 pub use worker::{Job, Outcome, Worker};

@@ -19,8 +19,10 @@ create or replace function enqueue_batch(
     single boolean default false,
     call_sizes int[] default null,
     edge_refs text[] default null,
-    wait_for_any boolean[] default null
-) returns table (job_id uuid, created boolean)
+    wait_for_any boolean[] default null,
+    workflow uuid default null,
+    workflow_name text default null
+) returns table (job_id uuid, created boolean, in_workflow uuid)
 language plpgsql volatile security definer
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -32,6 +34,7 @@ declare
     made uuid[] := new_ids(n);
     owners uuid[];
     prints uuid[];
+    flow uuid := enqueue_batch.workflow;
     named boolean := exists (select from unnest(enqueue_batch.ids) g(id) where g.id is not null);
     keyed boolean := exists (
         select from unnest(enqueue_batch.unique_keys) g(key) where g.key is not null
@@ -49,6 +52,10 @@ begin
         enqueue_batch.run_ats, enqueue_batch.max_attempts, enqueue_batch.timeouts,
         enqueue_batch.unique_keys, single
     );
+    if enqueue_batch.workflow_name is not null then
+        perform check_workflow_name(enqueue_batch.workflow_name);
+        flow := coalesce(flow, (new_ids(1))[1]);
+    end if;
     if named then
         made := array(
             select coalesce(g.given, g.made)
@@ -98,7 +105,7 @@ begin
             enqueue_batch.priorities, enqueue_batch.run_ats, enqueue_batch.max_attempts,
             enqueue_batch.timeouts, enqueue_batch.unique_keys, enqueue_batch.edge_children,
             enqueue_batch.edge_parents, enqueue_batch.edge_outside, enqueue_batch.edge_policies,
-            enqueue_batch.edge_refs, enqueue_batch.wait_for_any, named
+            enqueue_batch.edge_refs, enqueue_batch.wait_for_any, flow, named
         );
         if try = 5 then
             perform refuse(
@@ -106,16 +113,21 @@ begin
             );
         end if;
     end loop;
+    if flow is not null then
+        return query
+            select * from write_workflow(flow, enqueue_batch.workflow_name, made, owners);
+        return;
+    end if;
     return query
-        select coalesce(g.owner, g.id), g.owner is null
+        select coalesce(g.owner, g.id), g.owner is null, null::uuid
         from unnest(made, owners) with ordinality g(id, owner, n)
         order by g.n;
 end $$;
 comment on function enqueue_batch is
     'Enqueues jobs given as parallel arrays (null arrays stand for all nulls); edges name a child '
     'by its place and a parent by place or id. A job whose id follows from a key of the whole '
-    'call brings its size in call_sizes, so that a repeat of another size is refused. One row a '
-    'job, in input order.';
+    'call brings its size in call_sizes, so that a repeat of another size is refused. An id or a '
+    'name for a workflow makes the jobs one. One row a job, in input order.';
 
 create or replace function enqueue(
     kind text,

@@ -10,11 +10,17 @@ declare
     entries record;
     casts record;
     edges record;
+    flow uuid;
+    flow_name text;
 begin
+    if jsonb_typeof(enqueue_many.jobs) = 'object' then
+        select r.id, r.name, r.jobs into flow, flow_name, enqueue_many.jobs
+        from read_workflow(enqueue_many.jobs) r;
+    end if;
     if enqueue_many.jobs is null or jsonb_typeof(enqueue_many.jobs) <> 'array' then
         perform refuse(
             'RL422', 'jobs is not an array', excerpt(enqueue_many.jobs),
-            'Pass an array of objects.'
+            'Pass an array of objects, or {"workflow": ..., "jobs": [...]}.'
         );
     end if;
     perform check_count(
@@ -67,12 +73,14 @@ begin
             entries.kinds, entries.args, entries.queues, entries.priorities, casts.run_ats,
             entries.max_attempts, casts.timeouts, entries.unique_keys, entries.ids,
             edges.children, edges.parents, edges.outside, edges.policies,
-            edge_refs => edges.names, wait_for_any => entries.wait_for_any
-        ) with ordinality b(job_id, created, n)
+            edge_refs => edges.names, wait_for_any => entries.wait_for_any,
+            workflow => flow, workflow_name => flow_name
+        ) with ordinality b(job_id, created, in_workflow, n)
         left join unnest(entries.refs) with ordinality g(name, n) on g.n = b.n
         order by b.n;
 end $$;
 comment on function enqueue_many is
     'Enqueues an array of objects with the keys of enqueue(), plus ref, '
     'a name inside the call that depends_on may use beside ids. One '
-    'call is one graph: all of it or nothing. Answers in input order.';
+    'call is one graph: all of it or nothing. Answers in input order. '
+    'An object of workflow (its name, or an object of name and id) and jobs makes them a workflow.';

@@ -262,7 +262,6 @@ begin
     )
     select bool_or(g.unique_key is not null) into keyed
     from gone g;
-    delete from links l where l.child = any(written);
     if keyed then
         perform free_keys(written);
     end if;

@@ -29,10 +29,12 @@ begin
                 'heartbeat', 'heartbeat_batch', 'watch', 'settled', 'unwatch', 'paused', 'cancel',
                 'retry', 'reprioritize', 'explain', 'inputs', 'inputs_of', 'pause_queue',
                 'resume_queue', 'set_retention', 'maintain', 'try_duty', 'try_floors',
+                'cancel_workflow', 'retry_workflow', 'workflow_status', 'workflow_jobs',
                 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
             ]),
             ('observer', array[
-                'explain', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
+                'explain', 'workflow_status', 'workflow_jobs', 'verify', 'id_at', 'limit_of',
+                'default_of', 'default_aging_share'
             ])
         ) g(role, functions)
         join pg_proc p on p.pronamespace = schema::regnamespace and p.proname = any(g.functions)
@@ -55,7 +57,8 @@ begin
     if exists (select from pg_roles r where r.rolname = schema || '_observer') then
         execute format(
             'grant select on recent_executions, running, queue_stats, acquire_latency, '
-            'outcome_stats, worker_stats, job_details, longest_waits, queues to %I',
+            'outcome_stats, worker_stats, job_details, workflow_details, longest_waits, queues '
+            'to %I',
             schema || '_observer'
         );
     end if;

@@ -20,6 +20,7 @@ declare
     held uuid[];
     able uuid[];
     linked uuid[];
+    fallen uuid[];
     early uuid[];
     ended uuid[];
     fall record;
@@ -67,17 +68,25 @@ begin
         where b.job_id = any(able)
         order by b.job_id for update skip locked
     ) x;
+    -- One that was cancelled has its edges all the same: it may be retried.
+    fallen := array(
+        select j.id
+        from jobs j
+        where j.id = any(able) and j.state = 'cancelled'
+        order by j.id
+    );
     delete from links l
     where l.child = any(able)
-        and not exists (select from blocked b where b.job_id = l.child);
-    if linked = '{}' then
+        and not exists (select from blocked b where b.job_id = l.child)
+        and (select j.state from jobs j where j.id = l.child) is distinct from 'cancelled';
+    if linked || fallen = '{}' then
         return 0;
     end if;
     -- Again, now that the children are held.
     select array_agg(l.child), array_agg(l.parent), array_agg(l.policy), array_agg(l.ref)
     into kids, parents, policies, refs
     from links l
-    where l.child = any(linked);
+    where l.child = any(linked || fallen);
     update jobs j set has_dependents = true
     where j.id = any(parents) and j.state <> 'completed' and not j.has_dependents;
     -- One that has completed meanwhile has an edge for its result, if it can be kept from prune.
@@ -101,7 +110,7 @@ begin
         update blocked b set remaining = 0 where b.job_id = any(early);
         perform unblock(early);
     end if;
-    delete from links l where l.child = any(linked);
+    delete from links l where l.child = any(linked || fallen);
     perform recount(linked);
     -- Parents that had ended: their policy for these children.
     -- Their other children may be held, and are not ours.
@@ -117,7 +126,7 @@ begin
         perform hold_children(linked);
     end if;
     perform unblock(linked);
-    return cardinality(linked);
+    return cardinality(linked || fallen);
 end $$;
 comment on function link_children is
     'Attaches to these children (ids of jobs that have links) the '

@@ -148,7 +148,6 @@ begin
         and r.seq = j.seq;
     delete from scheduled s where s.job_id = any(cancel_once.ids);
     delete from blocked b where b.job_id = any(cancel_once.ids);
-    delete from links l where l.child = any(cancel_once.ids);
     with gone as (
         update jobs j
         set state = 'cancelled',

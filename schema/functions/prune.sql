@@ -11,6 +11,7 @@ as $$
 declare
     first uuid := forget.ids[1];
     last uuid := forget.ids[cardinality(forget.ids)];
+    flows uuid[];
 begin
     -- Mostly there is no edge near: one probe instead of one a job.
     if exists (select from dependencies d where d.parent between first and last) then
@@ -19,11 +20,25 @@ begin
     if exists (select from dependencies d where d.child between first and last) then
         delete from dependencies d where d.child = any(forget.ids);
     end if;
+    if exists (select from links l where l.child between first and last) then
+        delete from links l where l.child = any(forget.ids);
+    end if;
     delete from executions e where e.job_id = any(forget.ids);
-    delete from jobs j where j.id = any(forget.ids);
+    with gone as (
+        delete from jobs j where j.id = any(forget.ids) returning j.workflow
+    )
+    select array_agg(distinct g.workflow order by g.workflow) into flows
+    from gone g
+    where g.workflow is not null;
+    if flows is not null then
+        delete from workflows w
+        where w.id = any(flows)
+            and not exists (select from jobs j where j.workflow = w.id offset 0);
+    end if;
 end $$;
 comment on function forget is
-    'Deletes jobs (sorted ids, rows held) with their edges and executions.';
+    'Deletes jobs (sorted ids, rows held) with their edges '
+    'and executions, and the workflows of which they were the last.';
 
 create or replace function is_needed(job uuid) returns boolean
 language sql stable

@@ -324,5 +324,6 @@ return exists (
     join jobs p on p.id = d.parent
     where d.child = has_unfinished_parent.child and p.finished_at is null
     offset 0
-);
-comment on function has_unfinished_parent is 'Whether a parent of the job has yet to end.';
+) or exists (select from links l where l.child = has_unfinished_parent.child);
+comment on function has_unfinished_parent is
+    'Whether a parent of the job has yet to end, or to be attached.';

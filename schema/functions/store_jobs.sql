@@ -18,6 +18,7 @@ create or replace function store_jobs(
     edge_policies text[],
     edge_refs text[],
     wait_for_any boolean[],
+    workflow uuid,
     guarded boolean
 ) returns boolean
 language plpgsql volatile
@@ -54,7 +55,7 @@ begin
                 store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args,
                 store_jobs.queues, own_priorities, store_jobs.run_ats, store_jobs.max_attempts,
                 store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children,
-                store_jobs.wait_for_any, clock
+                store_jobs.wait_for_any, store_jobs.workflow, clock
             );
         exception when unique_violation then
             if current_setting('transaction_isolation') not in (
@@ -74,7 +75,7 @@ begin
             store_jobs.ids, store_jobs.owners, prints, store_jobs.kinds, store_jobs.args,
             store_jobs.queues, own_priorities, store_jobs.run_ats, store_jobs.max_attempts,
             store_jobs.timeouts, store_jobs.unique_keys, remaining, has_children,
-            store_jobs.wait_for_any, clock
+            store_jobs.wait_for_any, store_jobs.workflow, clock
         );
     end if;
     if children is not null then

@@ -112,8 +112,8 @@ begin
     return query
         select 'no child is stranded by a lost link', count(*), min(l.child::text)
         from links l
-        left join blocked b on b.job_id = l.child
-        where b.job_id is null;
+        left join jobs j on j.id = l.child
+        where j.state is distinct from 'blocked' and j.state is distinct from 'cancelled';
     return query
         select 'no ticket outlives its transaction', count(*), min(t.xid::text) from tickets t;
     return query
@@ -196,6 +196,14 @@ begin
             order by x.queue, x.id desc
         ) f
         join ready r on r.queue = f.queue and r.seq < f.floors[r.priority + 1];
+    return query
+        select
+            'a workflow has its row exactly while it has jobs',
+            count(*),
+            min(coalesce(j.workflow, w.id)::text)
+        from (select distinct x.workflow from jobs x where x.workflow is not null) j
+        full join workflows w on w.id = j.workflow
+        where j.workflow is null or w.id is null;
     return query
         select 'failures never exceed attempts', count(*), min(j.id::text)
         from jobs j

@@ -199,9 +199,34 @@ select
     j.cause,
     j.cancel_requested_at,
     e.worker,
-    e.outcome as last_outcome
+    e.outcome as last_outcome,
+    j.workflow
 from jobs j
 left join ready r on r.queue = j.queue and r.priority = j.priority and r.seq = j.seq
 left join blocked b on b.job_id = j.id
 left join executions e on e.job_id = j.id and e.attempt = j.attempt;
 comment on view job_details is 'A job with what it waits for and its newest execution.';
+
+create or replace view workflow_details as
+select
+    w.id,
+    w.name,
+    s.state,
+    w.created_at,
+    s.finished_at,
+    w.jobs,
+    s.done,
+    s.blocked,
+    s.held,
+    s.scheduled,
+    s.ready,
+    s.running,
+    s.completed,
+    s.cancelled,
+    s.discarded,
+    s.pruned
+from workflows w
+cross join lateral workflow_status(w.id) s;
+comment on view workflow_details is
+    'Workflows with their states and progress; each line reads all jobs '
+    'of one: ask for the newest twenty (order by id desc limit 20).';

@@ -16,6 +16,7 @@ create or replace function write_jobs(
     remaining int[],
     has_children boolean[],
     wait_for_any boolean[],
+    workflow uuid,
     clock timestamptz
 ) returns void
 language plpgsql volatile
@@ -94,7 +95,7 @@ begin
     end if;
     insert into jobs (
         id, state, priority, has_dependents, wait_for_any, max_attempts, args_bytes, seq, run_at,
-        created_at, timeout, fingerprint, queue, kind, unique_key, args
+        created_at, timeout, fingerprint, workflow, queue, kind, unique_key, args
     )
     select
         g.id,
@@ -119,6 +120,7 @@ begin
         clock,
         g.timeout,
         g.print,
+        write_jobs.workflow,
         g.queue,
         g.kind,
         g.key,

@@ -60,6 +60,7 @@ create table jobs (
     timeout             interval,
     fingerprint         uuid,
     cause               uuid,
+    workflow            uuid,
     queue               text collate "C" not null,
     kind                text not null,
     unique_key          text,
@@ -73,6 +74,8 @@ create table jobs (
     constraint jobs_seq_iff_ready check ((seq is not null) = (state = 'ready'))
 ) with (fillfactor = 50, toast_tuple_target = 512, autovacuum_vacuum_scale_factor = 0.05,
         autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_limit = 2000);
+create index jobs_workflow_idx on jobs (workflow, id) where workflow is not null;
+comment on index jobs_workflow_idx is 'The jobs of a workflow; jobs of none are not in it.';
 comment on table jobs is 'One row a job, from enqueue to prune.';
 comment on column jobs.id is 'UUIDv7, made here or by the caller.';
 comment on column jobs.state is
@@ -100,11 +103,28 @@ comment on column jobs.fingerprint is
     'the id: the same id with other content is refused.';
 comment on column jobs.cause is
     'The job whose end cancelled or holds this one: the first cause, not the nearest.';
+comment on column jobs.workflow is 'The workflow that it was enqueued in; never changes.';
 comment on column jobs.queue is 'The queue.';
 comment on column jobs.kind is 'What is to be done; handlers go by it.';
 comment on column jobs.unique_key is 'At most one live job has it.';
 comment on column jobs.reason is 'Why it was cancelled, discarded or held, in words.';
 comment on column jobs.args is 'The input, kept digit for digit.';
+
+-- Written by the enqueue that makes the jobs, and never updated: what becomes of a workflow is read
+-- from its jobs.
+create table workflows (
+    id         uuid not null,
+    created_at timestamptz not null,
+    jobs       int not null,
+    name       text,
+    constraint workflows_pkey primary key (id),
+    constraint workflows_jobs_positive check (jobs > 0)
+);
+comment on table workflows is 'Jobs that were enqueued as one graph. Kept as long as one of them.';
+comment on column workflows.id is 'UUIDv7, made here or by the caller.';
+comment on column workflows.created_at is 'When it was enqueued.';
+comment on column workflows.jobs is 'How many jobs it was enqueued with.';
+comment on column workflows.name is 'What people call it; not unique. Null for none.';
 
 -- The priority-indexed queue. Rows come and go and are never changed. Three rules keep lane floors
 -- safe: CACHE 1, every insert draws a new number, and the statement that draws it has this table as

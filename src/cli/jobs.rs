@@ -109,6 +109,7 @@ fn print(job: &JobDetails) -> anyhow::Result<()> {
         ("finished", finished),
         ("reason", of.reason.clone()),
         ("caused by", job.cause.map(|id| id.to_string())),
+        ("workflow", job.workflow.map(|id| id.to_string())),
         ("unique key", job.unique_key.clone()),
         ("result", job.result.as_ref().map(|result| result.get().to_owned())),
     ];
@@ -174,6 +175,7 @@ fn details(job: &JobDetails) -> Value {
     value["result"] = result.unwrap_or_default();
     value["unique_key"] = json!(job.unique_key);
     value["cause"] = json!(job.cause);
+    value["workflow"] = json!(job.workflow);
     value["waits_for"] = json!(job.waits_for);
     value["executions"] = job.executions.iter().map(execution).collect();
     value["parents"] = job.parents.iter().map(relative).collect();

@@ -12,6 +12,7 @@ mod show;
 mod stats;
 mod verify;
 mod work;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,13 @@ enum Command {
     Reprioritize(operate::ReprioritizeArgs),
     /// Say why a job is not running. Exits 3 when there is none.
     Explain(explain::Args),
+    /// List workflows, newest first.
+    Workflows(workflow::ListArgs),
+    /// Draw a workflow, again and again until it has ended; or cancel or retry it.
+    ///
+    /// Exits 3 when there is none, 1 when others kept some of its jobs from being cancelled or
+    /// retried.
+    Workflow(workflow::Args),
     /// Look after the private Postgres.
     Postgres(postgres::Args),
 }
@@ -81,6 +89,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Retry(args) => operate::retry(args).await,
         Command::Reprioritize(args) => operate::reprioritize(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Workflows(args) => workflow::list(args).await,
+        Command::Workflow(args) => workflow::run(args).await,
         Command::Postgres(args) => postgres::run(args).await,
     }
 }

@@ -20,10 +20,11 @@
 
 use crate::config::defaults;
 use crate::db::{Error, GenericClient};
-use crate::model::{NewJob, SchemaName};
+use crate::model::{NewJob, NewWorkflow, SchemaName};
 use crate::store;
 
 pub use crate::store::enqueue::Enqueued;
+pub use crate::store::workflow::EnqueuedWorkflow;
 
 /// Enqueues jobs into one Rowlock. It holds no connection: each call is given one.
 #[derive(Clone, Debug)]
@@ -73,5 +74,20 @@ impl Client {
         let mut answers = self.enqueue(client, std::slice::from_ref(&job)).await?;
         let missing = || Error::Other("the job that was enqueued was not answered".into());
         answers.pop().ok_or_else(missing)
+    }
+    /// Enqueues jobs as a workflow, all of them or none: what [`Client::enqueue`] does, and a
+    /// name and an id to look at, cancel and retry them as one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::enqueue`], and when the id belongs to a workflow of another name or of other
+    /// jobs.
+    pub async fn enqueue_workflow(
+        &self,
+        client: &impl GenericClient,
+        workflow: &NewWorkflow,
+        jobs: &[NewJob],
+    ) -> Result<EnqueuedWorkflow, Error> {
+        store::workflow::enqueue_workflow_on(client, &self.schema, workflow, jobs).await
     }
 }

@@ -101,7 +101,7 @@ fn travels(jobs: &[NewJob]) -> Option<With> {
     Some(if named { With::Named } else { With::Fresh })
 }
 
-fn bytes_of(jobs: &[NewJob]) -> usize {
+pub(super) fn bytes_of(jobs: &[NewJob]) -> usize {
     jobs.iter().map(|job| job.args.get().len() + job.kind.len() + BYTES_A_JOB).sum()
 }
 

@@ -23,6 +23,7 @@ mod measure;
 mod parts;
 mod read;
 mod wakeups;
+mod workflow;
 
 use std::sync::Arc;
 
@@ -39,8 +40,10 @@ pub use crate::store::finish::{Completion, Failure, Snooze};
 pub use crate::store::inspect::{
     Depth, ExecutionRecord, Explanation, JobDetails, JobFilter, JobPage, JobSummary,
     LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WaitFigures, WorkerFigures,
+    WorkflowPage, WorkflowSummary,
 };
 pub use crate::store::verify::Finding;
+pub use crate::store::workflow::{EnqueuedWorkflow, WorkflowVerdicts};
 pub use wakeups::{Next, Sleeper, Wakeups};
 
 use alone::Alone;

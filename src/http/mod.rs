@@ -35,5 +35,6 @@ mod scrape;
 mod service;
 mod stats;
 mod workers;
+mod workflows;
 
 pub use router::{description, router};

@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi};
 use super::problem::Problem;
 use crate::model::{
     CancelVerdict, FinishVerdict, HeartbeatVerdict, JobState, OnParentFailure, ReprioritizeVerdict,
-    RetryVerdict, WaitFor,
+    RetryVerdict, WaitFor, WorkflowState,
 };
 
 /// Title, tags and what the routes share; the routes add themselves.
@@ -27,6 +27,7 @@ use crate::model::{
     security(("bearer" = [])),
     tags(
         (name = "jobs", description = "Enqueue, look at, cancel and retry jobs."),
+        (name = "workflows", description = "Jobs enqueued, looked at, cancelled and retried as one."),
         (name = "work", description = "What a worker calls."),
         (name = "operate", description = "Queues, workers and figures."),
         (name = "service", description = "The service itself.")
@@ -119,4 +120,9 @@ pub(super) fn reprioritize_verdict() -> Schema {
 /// The words of a retry's verdict.
 pub(super) fn retry_verdict() -> Schema {
     words(RetryVerdict::ALL.iter().map(|verdict| verdict.as_str()))
+}
+
+/// The words of a workflow's state.
+pub(super) fn workflow_state() -> Schema {
+    words(WorkflowState::ALL.iter().map(|state| state.as_str()))
 }

@@ -12,7 +12,9 @@ use super::app::App;
 use super::auth::{self, Guard};
 use super::openapi::{self, ApiDoc};
 use super::problem::{Kind, Problem};
-use super::{acquire, executions, jobs, metrics, observe, queues, service, stats, workers};
+use super::{
+    acquire, executions, jobs, metrics, observe, queues, service, stats, workers, workflows,
+};
 use crate::config::HttpSettings;
 use crate::engine::Engine;
 use crate::shutdown::Shutdown;
@@ -57,6 +59,7 @@ pub fn description() -> utoipa::openapi::OpenApi {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .merge(jobs::routes())
+        .merge(workflows::routes())
         .merge(acquire::routes())
         .merge(executions::routes())
         .merge(workers::routes())

@@ -59,7 +59,7 @@ impl Code {
         match self {
             Code::Stale => "Stale token",
             Code::WrongIsolation => "Wrong isolation level",
-            Code::NotFound => "No such job",
+            Code::NotFound => "No such job or workflow",
             Code::Conflict => "Belongs to another job",
             Code::TooLarge => "Too large",
             Code::Invalid => "Not valid",
@@ -94,14 +94,15 @@ impl Code {
                  were attached meanwhile. Call it in a transaction of that level."
             }
             Code::NotFound => {
-                "HTTP's answer where there is no job of that id, or no longer: finished jobs are \
+                "HTTP's answer where there is none of that id, or no longer: finished jobs are \
                  pruned when their retention has passed. The SQL functions answer an unknown id \
                  with a verdict (`unknown`, `stale`), and refuse a parent that does not exist with \
                  `RL422`."
             }
             Code::Conflict => {
-                "The id, or the unique key, belongs to another job, and the content differs. The \
-                 same content would have been answered with the job that exists."
+                "The id, or the unique key, belongs to another job, and the content differs; or \
+                 the id of a workflow has other jobs or another name. The same content would have \
+                 been answered with the job that exists."
             }
             Code::TooLarge => {
                 "The args, the result or the call is over its limit. Store the data elsewhere and \

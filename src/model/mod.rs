@@ -10,6 +10,7 @@
 
 mod code;
 mod execution;
+mod graph;
 mod input;
 mod job;
 mod schema;
@@ -17,9 +18,11 @@ mod state;
 pub(crate) mod text;
 mod token;
 mod verdict;
+mod workflow;
 
 pub use code::Code;
 pub use execution::{AcquiredJob, Execution};
+pub use graph::{Graph, GraphEdge, GraphJob, GraphNode, MOST_EDGES, MOST_NODES};
 pub use input::Input;
 pub use job::{Dependency, NewJob, OnParentFailure, Parent, WaitFor};
 pub use schema::{BadSchemaName, SchemaName};
@@ -29,6 +32,7 @@ pub use token::Token;
 pub use verdict::{
     CancelVerdict, FinishVerdict, HeartbeatVerdict, ReprioritizeVerdict, RetryVerdict,
 };
+pub use workflow::{NewWorkflow, WorkflowState, WorkflowVerdict};
 
 /// Args, results and metadata: JSON text, checked once and never parsed into a tree.
 pub type RawJson = Box<serde_json::value::RawValue>;

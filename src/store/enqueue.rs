@@ -68,7 +68,7 @@ pub async fn enqueue_on(
     answers(&rows.map_err(|error| refuse_data(error.into()))?, jobs)
 }
 
-fn answers<J: Borrow<NewJob>>(rows: &[Row], jobs: &[J]) -> Result<Vec<Enqueued>, Error> {
+pub(super) fn answers<J: Borrow<NewJob>>(rows: &[Row], jobs: &[J]) -> Result<Vec<Enqueued>, Error> {
     let answer = |(row, job): (&Row, &J)| {
         Ok(Enqueued {
             job_id: row.try_get(0)?,
@@ -81,7 +81,7 @@ fn answers<J: Borrow<NewJob>>(rows: &[Row], jobs: &[J]) -> Result<Vec<Enqueued>,
 
 /// The arguments of `enqueue_batch`.
 #[derive(Debug)]
-struct Arrays<'a> {
+pub(super) struct Arrays<'a> {
     kinds: Vec<&'a str>,
     args: Vec<Jsonb<'a>>,
     queues: Vec<&'a str>,
@@ -108,7 +108,7 @@ struct Edges<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of<J: Borrow<NewJob>>(jobs: &'a [J]) -> Result<Self, Error> {
+    pub(super) fn of<J: Borrow<NewJob>>(jobs: &'a [J]) -> Result<Self, Error> {
         let jobs: Vec<&NewJob> = jobs.iter().map(Borrow::borrow).collect();
         for (place, job) in (1..).zip(&jobs) {
             check_text("kind", place, Some(&job.kind))?;
@@ -138,7 +138,7 @@ impl<'a> Arrays<'a> {
         })
     }
 
-    fn params(&self) -> [&dyn Param; 16] {
+    pub(super) fn params(&self) -> [&dyn Param; 16] {
         [
             &self.kinds,
             &self.args,

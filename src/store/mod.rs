@@ -18,6 +18,7 @@ pub mod maintain;
 pub mod operate;
 mod values;
 pub mod verify;
+pub mod workflow;
 
 use crate::db::{Error, Row};
 

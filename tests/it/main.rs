@@ -2,6 +2,7 @@
 
 mod alerts;
 mod cli;
+mod cli_workflows;
 mod db;
 mod embedded;
 mod engine;

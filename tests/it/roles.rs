@@ -35,7 +35,7 @@ async fn the_service_needs_no_owner() {
     assert!(answer.to_string().contains("\"completed\""), "{answer}");
     let stats = json_of(&service, "GET", "/v1/stats", &Value::Null).await;
     assert_eq!(stats["outcomes"][0]["outcome"], "completed", "{stats}");
-    for path in ["/v1/queues", "/v1/workers", "/v1/jobs", "/readyz"] {
+    for path in ["/v1/queues", "/v1/workers", "/v1/jobs", "/v1/workflows", "/readyz"] {
         json_of(&service, "GET", path, &Value::Null).await;
     }
     let (status, metrics) = service.request("GET", "/metrics", "").await;

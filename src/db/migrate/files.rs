@@ -68,12 +68,13 @@ pub const EMBEDDED: Files = Files {
     ),
     functions: embed!(FunctionFile in "functions":
         "limits", "refuse", "ids", "wake",
-        "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs", "enqueue",
+        "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs",
+        "write_workflow", "enqueue",
         "entries", "enqueue_many",
         "place", "cascade", "fall", "link", "reschedule", "take_back", "worker",
         "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
-        "operate", "retry", "reprioritize", "explain", "inputs", "rescue", "prune", "floors", "maintain",
+        "operate", "retry", "reprioritize", "workflow", "operate_workflow", "explain", "inputs", "rescue", "prune", "floors", "maintain",
         "verify", "views", "grants",
     ),
 };

@@ -1,17 +1,16 @@
-//! `POST /v1/jobs` and `POST /v1/workflows`.
+//! `POST /v1/jobs`.
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::wire::{EnqueuedBody, JobBody, jobs_of};
-use crate::engine::Enqueued;
+use super::wire::{EnqueuedBody, JobBody, jobs_of, status_of};
 use crate::http::app::App;
-use crate::http::body::{self, JsonText};
+use crate::http::body::JsonText;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::Problem;
 use crate::model::NewJob;
@@ -32,22 +31,6 @@ enum OneOrMany {
 enum Answer {
     One(EnqueuedBody),
     Many(Vec<EnqueuedBody>),
-}
-
-/// Jobs enqueued as one graph.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewWorkflow)]
-pub(super) struct WorkflowBody {
-    /// The jobs; `depends_on` names refs of this list, or ids of jobs that exist.
-    jobs: Vec<JobBody>,
-}
-
-/// The jobs of a workflow, in the order of the question.
-#[derive(Serialize, ToSchema)]
-#[schema(as = EnqueuedWorkflow)]
-struct WorkflowAnswer {
-    jobs: Vec<EnqueuedBody>,
 }
 
 /// Enqueue a job, or an array of jobs
@@ -85,29 +68,6 @@ pub(super) async fn enqueue(
     Ok((status, location, Json(Answer::One(one))).into_response())
 }
 
-/// Enqueue a graph of jobs
-///
-/// All of it or nothing. Takes an `Idempotency-Key` as `POST /v1/jobs` does.
-#[utoipa::path(
-    post, operation_id = "enqueue_workflow",
-    path = "/v1/workflows", tag = "jobs", request_body = WorkflowBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
-    responses(
-        (status = 201, description = "At least one job was created", body = WorkflowAnswer),
-        (status = 200, description = "All of them existed", body = WorkflowAnswer),
-        (status = "4XX", description = "RL404, RL409, RL413, RL422, RL429", body = Problem),
-    )
-)]
-pub(super) async fn workflow(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body::Json(workflow): body::Json<WorkflowBody>,
-) -> Result<Response, Problem> {
-    let key = IdempotencyKey::of(&headers)?;
-    let jobs = enqueue_all(&app, key.as_ref(), jobs_of(workflow.jobs)).await?;
-    Ok((status_of(&jobs), Json(WorkflowAnswer { jobs })).into_response())
-}
-
 impl OneOrMany {
     /// By its first character, since serde's own choice would not name the key at fault.
     fn read(text: &JsonText) -> Result<Self, Problem> {
@@ -128,12 +88,5 @@ async fn enqueue_all(
         key.name(&mut jobs);
     }
     let answers = app.engine.enqueue(jobs).await?;
-    let body =
-        |Enqueued { reference, job_id, created }| EnqueuedBody { reference, id: job_id, created };
-    Ok(answers.into_iter().map(body).collect())
-}
-
-fn status_of(answers: &[EnqueuedBody]) -> StatusCode {
-    let created = answers.iter().any(|answer| answer.created);
-    if created { StatusCode::CREATED } else { StatusCode::OK }
+    Ok(answers.into_iter().map(EnqueuedBody::from).collect())
 }

@@ -8,12 +8,14 @@ mod operate;
 mod show;
 mod wire;
 
+pub(super) use wire::{EnqueuedBody, JobBody, jobs_of, status_of};
+
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
 
-/// The routes of jobs and workflows.
+/// The routes.
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(enqueue::enqueue, list::list))
@@ -23,5 +25,4 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operate::reprioritize))
         .routes(routes!(explain::explain))
         .routes(routes!(inputs::inputs))
-        .routes(routes!(enqueue::workflow))
 }

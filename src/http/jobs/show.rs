@@ -42,6 +42,8 @@ pub(super) struct DetailsBody {
     unique_key: Option<String>,
     /// The job whose end cancelled or holds this one.
     cause: Option<Uuid>,
+    /// The workflow that it was enqueued in.
+    workflow: Option<Uuid>,
     #[serde(with = "time::serde::rfc3339::option")]
     cancel_requested_at: Option<OffsetDateTime>,
     /// How many parents it waits for.
@@ -123,6 +125,7 @@ impl From<JobDetails> for DetailsBody {
             timeout: job.timeout.map(Interval),
             unique_key: job.unique_key,
             cause: job.cause,
+            workflow: job.workflow,
             cancel_requested_at: job.cancel_requested_at,
             waits_for: job.waits_for,
             result: job.result,

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::engine::Enqueued;
 use crate::http::interval::Interval;
 use crate::http::openapi;
 use crate::model::{Dependency, NewJob, OnParentFailure, Parent, RawJson, WaitFor};
@@ -90,6 +92,18 @@ pub(in crate::http) struct EnqueuedBody {
     pub(in crate::http) id: Uuid,
     /// Whether this call made it.
     pub(in crate::http) created: bool,
+}
+
+impl From<Enqueued> for EnqueuedBody {
+    fn from(Enqueued { reference, job_id, created }: Enqueued) -> Self {
+        EnqueuedBody { reference, id: job_id, created }
+    }
+}
+
+/// 201 if a job was created.
+pub(in crate::http) fn status_of(answers: &[EnqueuedBody]) -> StatusCode {
+    let created = answers.iter().any(|answer| answer.created);
+    if created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
 fn no_args() -> RawJson {

@@ -28,6 +28,8 @@ pub struct JobDetails {
     pub unique_key: Option<String>,
     /// The job whose end cancelled or holds this one.
     pub cause: Option<Uuid>,
+    /// The workflow that it was enqueued in.
+    pub workflow: Option<Uuid>,
     /// When it was asked to stop.
     pub cancel_requested_at: Option<OffsetDateTime>,
     /// How many parents it waits for.
@@ -82,7 +84,7 @@ pub async fn job(connection: &Connection, id: Uuid) -> Result<Option<JobDetails>
         "SELECT ",
         summary_columns!(),
         ", j.args, j.timeout, j.unique_key, j.cause, j.cancel_requested_at, \
-         coalesce(b.remaining, 0), e.result \
+         coalesce(b.remaining, 0), e.result, j.workflow \
          FROM jobs j LEFT JOIN blocked b ON b.job_id = j.id \
          LEFT JOIN executions e ON e.job_id = j.id AND e.attempt = j.attempt WHERE j.id = $1"
     );
@@ -93,6 +95,7 @@ pub async fn job(connection: &Connection, id: Uuid) -> Result<Option<JobDetails>
         timeout: row.try_get::<_, Option<Interval>>(14)?.map(|interval| interval.0),
         unique_key: row.try_get(15)?,
         cause: row.try_get(16)?,
+        workflow: row.try_get(20)?,
         cancel_requested_at: row.try_get(17)?,
         waits_for: row.try_get(18)?,
         result: row.try_get::<_, Option<JsonbText>>(19)?.map(|json| json.0),

@@ -6,6 +6,7 @@ mod explain;
 mod figures;
 mod job;
 mod jobs;
+mod workflows;
 
 pub use explain::{Explanation, explain};
 pub use figures::{
@@ -16,3 +17,4 @@ pub use job::{
     ExecutionRecord, JobDetails, MOST_EXECUTIONS, MOST_RELATIVES, Relative, is_finished, job,
 };
 pub use jobs::{JobFilter, JobPage, JobSummary, WALK, jobs};
+pub use workflows::{WorkflowPage, WorkflowSummary, workflow, workflow_jobs, workflows};

@@ -6,6 +6,7 @@ mod operate;
 mod service;
 mod tour;
 mod work;
+mod workflows;
 
 use serde_json::{Value, json};
 use uuid::Uuid;

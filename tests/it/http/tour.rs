@@ -72,6 +72,13 @@ async fn visit_jobs(api: &Api) {
     ]});
     let graph = api.post("/v1/workflows", graph).await.json(201);
     assert_eq!(graph["jobs"][1]["ref"], "second");
+    let path = format!("/v1/workflows/{}", graph["workflow"].as_str().expect("an id"));
+    assert_eq!(api.get("/v1/workflows").await.json(200)["workflows"][0]["jobs"], 2);
+    let cancelled = api.post(&format!("{path}/cancel"), "").await.json(200);
+    assert_eq!(cancelled["verdicts"], json!({"cancelled": 2}));
+    let retried = api.post(&format!("{path}/retry"), "").await.json(200);
+    assert_eq!(retried["verdicts"], json!({"retried": 2}));
+    assert_eq!(api.get(&path).await.json(200)["edges"][0]["jobs"], 1);
     assert_eq!(api.get("/v1/jobs").await.json(200)["jobs"].as_array().map(Vec::len), Some(3));
     assert_eq!(state(api, &one).await, "ready");
     let cancelled = api.post(&format!("/v1/jobs/{one}/cancel"), "").await.json(200);

@@ -293,20 +293,21 @@ async fn a_link_committed_between_the_read_and_the_write_is_seen() {
 }
 
 #[tokio::test]
-async fn a_cascade_takes_keys_and_links_with_it() {
+async fn a_cancelled_child_gives_its_key_back_and_keeps_its_links() {
     let db = Db::new().await;
     let client = db.connect().await;
-    let (parent, outside) = (enqueue(&client, "'p'").await, enqueue(&client, "'o'").await);
+    let outside = enqueue(&client, "'o'").await;
     run(&client, "begin; set local rowlock.notify = off").await;
     let arguments = format!("'c', unique_key => 'k', depends_on => '{{{outside}}}'");
     let child = enqueue(&client, &arguments).await;
     run(&client, "commit").await;
     assert_eq!(value::<i64>(&client, "select count(*) from links").await, 1);
     assert_eq!(cancel(&client, &[child]).await, ["cancelled"]);
-    assert_eq!(value::<i64>(&client, "select count(*) from links").await, 0);
+    assert_eq!(value::<i64>(&client, "select count(*) from links").await, 1);
     assert_eq!(value::<i64>(&client, "select count(*) from unique_keys").await, 0);
     assert_eq!(retry(&client, &[child]).await, ["retried"]);
-    let execution = acquire_job(&client, parent).await;
+    assert_eq!(state(&client, child).await, "blocked");
+    let execution = acquire_job(&client, outside).await;
     assert_eq!(finish(&client, "complete", &[execution], "").await, ["completed"]);
     db.finish().await;
 }

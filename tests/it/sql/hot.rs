@@ -22,11 +22,17 @@ async fn older_transactions_end(client: &Client) {
 
 /// Enqueue, acquire and one of the ends: of ten batches seven complete, one each fails, is snoozed
 /// and is given back.
-async fn flow(client: &Client, batch: usize) {
-    let fill = format!(
-        "select count(*) from enqueue_many((select jsonb_agg(jsonb_build_object('kind', 'k',
-            'args', jsonb_build_object('path', repeat('x', 40)))) from generate_series(1, {batch})))"
+async fn flow(client: &Client, batch: usize, workflow: bool) {
+    let jobs = format!(
+        "(select jsonb_agg(jsonb_build_object('kind', 'k',
+            'args', jsonb_build_object('path', repeat('x', 40)))) from generate_series(1, {batch}))"
     );
+    let call = if workflow {
+        format!("jsonb_build_object('workflow', 'n', 'jobs', {jobs})")
+    } else {
+        jobs
+    };
+    let fill = format!("select count(*) from enqueue_many({call})");
     let until = format!(", array_fill(clock_timestamp() + interval '1 day', array[{batch}])");
     for round in 0..JOBS / batch {
         run(client, &fill).await;
@@ -56,13 +62,13 @@ async fn hot_share(db: &Db, table: &str, updates: usize) -> f64 {
     value(&client, &counts).await
 }
 
-async fn stays_hot(batch: usize) {
+async fn stays_hot(batch: usize, workflow: bool) {
     let db = Db::new().await;
     let client = db.connect().await;
     let off = "alter table jobs set (autovacuum_enabled = off);
         alter table executions set (autovacuum_enabled = off)";
     run(&client, off).await;
-    flow(&client, batch).await;
+    flow(&client, batch, workflow).await;
     drop(client);
     let jobs = hot_share(&db, "jobs", 2 * JOBS).await;
     let executions = hot_share(&db, "executions", JOBS).await;
@@ -72,15 +78,20 @@ async fn stays_hot(batch: usize) {
 
 #[tokio::test]
 async fn single_jobs_are_updated_in_place() {
-    stays_hot(1).await;
+    stays_hot(1, false).await;
 }
 
 #[tokio::test]
 async fn batches_of_a_hundred_are_updated_in_place() {
-    stays_hot(100).await;
+    stays_hot(100, false).await;
 }
 
 #[tokio::test]
 async fn batches_of_five_hundred_are_updated_in_place() {
-    stays_hot(500).await;
+    stays_hot(500, false).await;
+}
+
+#[tokio::test]
+async fn the_jobs_of_workflows_are_updated_in_place() {
+    stays_hot(100, true).await;
 }

@@ -14,11 +14,11 @@ async fn one_of_each(client: &Client) {
     cancel(client, &[cancelled]).await;
     let running = enqueue(client, "'running'").await;
     acquire_job(client, running).await;
-    let graph = json!([
+    let graph = json!({"workflow": "n", "jobs": [
         {"kind": "ready", "ref": "p", "unique_key": "k", "queue": "other"},
         {"kind": "blocked", "depends_on": ["p"]},
         {"kind": "scheduled", "run_at": "2030-01-01T00:00:00Z"},
-    ]);
+    ]});
     enqueue_many(client, &graph).await;
     enqueue(client, &format!("'child', depends_on => '{{{running}}}'")).await;
     let held = enqueue(client, "'held'").await;
@@ -147,6 +147,9 @@ const PLANTED: &[(&str, &[&str])] = &[
         "update jobs set cancel_requested_at = now() where kind = 'ready'",
         &["only running and cancelled jobs"],
     ),
+    ("delete from workflows", &["a workflow has its row"]),
+    ("update jobs set workflow = null", &["a workflow has its row"]),
+    ("update jobs set workflow = id where kind = 'running'", &["a workflow has its row"]),
     ("update jobs set failures = attempt + 1 where kind = 'ready'", &["failures never exceed"]),
     (
         "insert into lane_floors (mark, queue, floors)

@@ -19,6 +19,8 @@ async fn old_snapshots_are_refused_by_every_verb_that_reads_what_others_write() 
         "complete_or_raise(gen_random_uuid(), gen_random_uuid(), 1, gen_random_uuid())".to_owned(),
         "cancel(array[gen_random_uuid()])".to_owned(),
         "retry(array[gen_random_uuid()])".to_owned(),
+        "cancel_workflow(gen_random_uuid())".to_owned(),
+        "retry_workflow(gen_random_uuid())".to_owned(),
         "maintain()".to_owned(),
         "try_duty('link', 10)".to_owned(),
         "try_duty('promote', 10)".to_owned(),
@@ -36,7 +38,11 @@ async fn old_snapshots_are_refused_by_every_verb_that_reads_what_others_write() 
             run(&client, "rollback").await;
         }
         // Enqueue works at every level.
-        run(&client, &format!("begin isolation level {level}; select enqueue('k'); commit")).await;
+        let workflow =
+            "select enqueue_many('{\"workflow\": \"n\", \"jobs\": [{\"kind\": \"k\"}]}')";
+        let call =
+            format!("begin isolation level {level}; select enqueue('k'); {workflow}; commit");
+        run(&client, &call).await;
     }
     db.finish().await;
 }

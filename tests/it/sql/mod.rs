@@ -44,3 +44,6 @@ mod shares;
 mod take_along;
 mod views;
 mod wake;
+mod workflow_hunt;
+mod workflow_verbs;
+mod workflows;

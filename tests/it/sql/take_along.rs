@@ -183,3 +183,34 @@ async fn a_time_in_the_future_stays() {
     assert_eq!(state(&client, jobs[1]).await, "scheduled");
     db.finish().await;
 }
+
+#[tokio::test]
+async fn one_that_ended_before_it_was_attached_waits_when_it_is_retried() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    for attached in [false, true] {
+        let parents = [enqueue(&client, "'a'").await, enqueue(&client, "'a'").await];
+        run(&client, "begin; set local rowlock.notify = 'off'").await;
+        let call = json!([{"kind": "b", "ref": "b"}, {"kind": "c", "depends_on": ["b", parents[0]]},
+            {"kind": "d", "depends_on": [parents[0], parents[1]], "wait_for": "any"}]);
+        let jobs = graph(&client, &call).await;
+        run(&client, "commit").await;
+        // One falls with its parent, one is cancelled by a person.
+        discard_job(&client, jobs[0]).await;
+        cancel(&client, &jobs[2..]).await;
+        assert_eq!(states(&client, &jobs[1..]).await, ["cancelled", "cancelled"]);
+        if attached {
+            run(&client, "select maintain()").await;
+            assert_eq!(value::<i64>(&client, "select count(*) from links").await, 0);
+        }
+        assert_eq!(retry(&client, &[jobs[0], jobs[2]]).await, ["retried", "retried"]);
+        assert_eq!(states(&client, &jobs).await, ["ready", "blocked", "blocked"]);
+        complete_job(&client, jobs[0]).await;
+        assert_eq!(states(&client, &jobs[1..]).await, ["blocked", "blocked"]);
+        run(&client, "select maintain()").await;
+        complete_job(&client, parents[0]).await;
+        assert_eq!(states(&client, &jobs[1..]).await, ["ready", "ready"]);
+        drain(&client).await;
+    }
+    db.finish().await;
+}

@@ -316,7 +316,7 @@ impl<'a> Walk<'a> {
         let ids = format!(
             "null, null, null, null, null, array(select overlay(u.id::text placing
                 left(id_at(clock_timestamp() - interval '20 days')::text, 13) from 1 for 13)::uuid
-                from unnest(new_ids({})) u(id))",
+                from unnest(new_ids({})) u(id)), workflow_name => 'n'",
             self.n
         );
         self.enqueue("enqueue_batch named", "old", &ids).await;
