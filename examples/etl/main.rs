@@ -29,6 +29,7 @@ use anyhow::Context;
 use clap::Parser;
 use rowlock::db::migrate;
 use rowlock::embedded::{self, Profile};
+use rowlock::model::NewWorkflow;
 use rowlock::shutdown::Shutdown;
 use rowlock::{Client as Rowlock, Worker};
 use tokio_postgres::{Client, NoTls};
@@ -73,14 +74,18 @@ async fn run(url: &str, down: &[String]) -> anyhow::Result<ExitCode> {
         let shutdown = shutdown.clone();
         async move { worker.run(&shutdown).await }
     });
-    let jobs = Rowlock::default().enqueue(&client, &graph::jobs()?).await?;
-    let report = jobs.last().context("there are jobs")?.job_id;
-    let state = ended(&client, report).await?;
+    let workflow = NewWorkflow::new("etl");
+    let graph = graph::jobs()?;
+    let enqueued = Rowlock::default().enqueue_workflow(&client, &workflow, &graph).await?;
+    let report = enqueued.jobs.last().context("there are jobs")?.job_id;
+    let state = ended(&client, workflow.id).await?;
     shutdown.stop();
     working.await??;
     shutdown.drain(DRAIN).await;
-    print(&client, &jobs.iter().map(|job| job.job_id).collect::<Vec<_>>()).await?;
-    Ok(if state == "completed" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let reported = print(&client, workflow.id, report).await?;
+    println!("workflow {}: {state}", workflow.id);
+    // Though a source was down.
+    Ok(if reported { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn worker(url: &str, down: &[String]) -> Worker {
@@ -102,29 +107,29 @@ async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
-/// Waits until a job has ended, and gives its state.
-async fn ended(client: &Client, job: Uuid) -> anyhow::Result<String> {
-    let query = "select state from rowlock.job_details
-                 where id = $1 and finished_at is not null";
+/// Waits until a workflow has ended, and gives its state.
+async fn ended(client: &Client, workflow: Uuid) -> anyhow::Result<String> {
+    let query = "select state from rowlock.workflow_status($1) where finished_at is not null";
     loop {
-        if let Some(row) = client.query_opt(query, &[&job]).await? {
+        if let Some(row) = client.query_opt(query, &[&workflow]).await? {
             return Ok(row.get(0));
         }
         tokio::time::sleep(GLANCE).await;
     }
 }
 
-/// Prints what became of each job.
-async fn print(client: &Client, jobs: &[Uuid]) -> anyhow::Result<()> {
-    let query = "select concat_ws(' ', j.kind, j.args #>> '{}'), j.state,
+/// Prints what became of each job, and says whether the report completed.
+async fn print(client: &Client, workflow: Uuid, report: Uuid) -> anyhow::Result<bool> {
+    let query = "select j.id, concat_ws(' ', j.kind, j.args #>> '{}'), j.state,
                      coalesce(j.reason, left(e.result::text, 60), '')
-                 from unnest($1::uuid[]) with ordinality g(id, n)
-                 join rowlock.jobs j on j.id = g.id
+                 from rowlock.jobs j
                  left join rowlock.executions e on e.job_id = j.id and e.attempt = j.attempt
-                 order by g.n";
-    for row in client.query(query, &[&jobs]).await? {
-        let (job, state, more): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+                 where j.workflow = $1 order by j.id";
+    let mut reported = false;
+    for row in client.query(query, &[&workflow]).await? {
+        let (job, state, more): (&str, &str, &str) = (row.get(1), row.get(2), row.get(3));
+        reported |= row.get::<_, Uuid>(0) == report && state == "completed";
         println!("{job:20} {state:10} {more}");
     }
-    Ok(())
+    Ok(reported)
 }

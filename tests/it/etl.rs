@@ -30,7 +30,8 @@ async fn the_etl_example_goes_on_without_what_it_can_spare() {
     ] {
         let (lines, succeeded) = run(&db, down).await;
         assert!(succeeded, "{lines:#?}");
-        assert_eq!(lines.len(), 8, "{lines:#?}");
+        assert_eq!(lines.len(), 9, "{lines:#?}");
+        assert!(lines[8].starts_with("workflow "), "{lines:#?}");
         assert!(line(&lines, &format!("extract {}", down[0])).contains("discarded"), "{lines:#?}");
         assert!(line(&lines, "report").contains(&format!("3 customers, {summary}")), "{lines:#?}");
         let sql = "delete from public.etl_totals returning customer || ' ' || euros";
