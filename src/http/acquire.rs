@@ -118,13 +118,14 @@ async fn acquire(
         app.engine.acquire_wait(call, wait, app.shutdown.token()).await?
     };
     let mut jobs: Vec<AcquiredBody> = jobs.into_iter().map(AcquiredBody::from).collect();
-    if with_inputs && !jobs.is_empty() {
-        if let Err(error) = bring_inputs(&app, &mut jobs).await {
-            // An answer without them would be taken for one of a job that has none.
-            let executions = jobs.iter().map(AcquiredBody::execution).collect();
-            app.engine.release(worker, executions).await?;
-            return Err(error);
-        }
+    if with_inputs
+        && !jobs.is_empty()
+        && let Err(error) = bring_inputs(&app, &mut jobs).await
+    {
+        // An answer without them would be taken for one of a job that has none.
+        let executions = jobs.iter().map(AcquiredBody::execution).collect();
+        app.engine.release(worker, executions).await?;
+        return Err(error);
     }
     Ok(Json(AcquireAnswer { jobs }))
 }
