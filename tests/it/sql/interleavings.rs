@@ -205,24 +205,26 @@ async fn a_ticket_from_before_a_restore_strands_no_child() {
     db.finish().await;
 }
 
+/// Attached all the same, by the commit or by maintenance: a retry finds its parents.
 #[tokio::test]
-async fn a_child_that_ends_before_its_commit_attaches_nothing() {
+async fn a_child_that_ends_before_it_is_attached_stays_ended_until_its_retry() {
     let db = Db::new().await;
     let client = db.connect().await;
-    let parent = enqueue(&client, "'p'").await;
-    run(&client, "begin").await;
-    let child = enqueue(&client, &format!("'c', depends_on => '{{{parent}}}'")).await;
-    assert_eq!(cancel(&client, &[child]).await, ["cancelled"]);
-    run(&client, "commit").await;
-    assert_eq!((links(&client).await, state(&client, child).await), (0, "cancelled".into()));
-    // By maintenance too, when it was cancelled after the commit.
-    run(&client, "begin; set local rowlock.notify = off").await;
-    let child = enqueue(&client, &format!("'c', depends_on => '{{{parent}}}'")).await;
-    run(&client, "commit").await;
-    assert_eq!(cancel(&client, &[child]).await, ["cancelled"]);
-    link(&client).await;
-    assert_eq!((links(&client).await, state(&client, child).await), (0, "cancelled".into()));
-    assert_eq!(drain(&client).await, 1);
+    for notify in ["on", "off"] {
+        let parent = enqueue(&client, "'p'").await;
+        run(&client, &format!("begin; set local rowlock.notify = '{notify}'")).await;
+        let child = format!("'c', queue => 'children', depends_on => '{{{parent}}}'");
+        let child = enqueue(&client, &child).await;
+        assert_eq!(cancel(&client, &[child]).await, ["cancelled"]);
+        run(&client, "commit").await;
+        link(&client).await;
+        assert_eq!((links(&client).await, state(&client, child).await), (0, "cancelled".into()));
+        let execution = acquire_job(&client, parent).await;
+        assert_eq!(retry(&client, &[child]).await, ["retried"]);
+        assert_eq!(state(&client, child).await, "blocked", "{notify}");
+        assert_eq!(complete(&client, &[execution]).await, ["completed"]);
+        assert_eq!(state(&client, child).await, "ready", "{notify}");
+    }
     db.finish().await;
 }
 
