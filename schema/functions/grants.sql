@@ -57,7 +57,8 @@ begin
     if exists (select from pg_roles r where r.rolname = schema || '_observer') then
         execute format(
             'grant select on recent_executions, running, queue_stats, acquire_latency, '
-            'outcome_stats, worker_stats, job_details, workflow_details, queues to %I',
+            'outcome_stats, worker_stats, job_details, workflow_details, longest_waits, queues '
+            'to %I',
             schema || '_observer'
         );
     end if;

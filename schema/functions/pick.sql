@@ -9,9 +9,9 @@ create or replace function lanes(
     out aged_queues text[],
     out aged_priorities smallint[],
     out aged_starts bigint[],
+    out aged_ranks float8[],
     out aged_shares real[],
-    out least_share real,
-    out share real
+    out shares real[]
 )
 language plpgsql volatile
 set search_path from current
@@ -25,19 +25,20 @@ begin
         array_agg(h.queue order by h.effective, h.ready_at),
         array_agg(h.priority order by h.effective, h.ready_at),
         array_agg(h.seq order by h.effective, h.ready_at),
+        array_agg(h.effective order by h.effective, h.ready_at),
         array_agg(h.aging_share order by h.effective, h.ready_at),
-        min(h.aging_share),
-        coalesce(max(h.aging_share), 0)
+        array_agg(distinct h.aging_share order by h.aging_share)
+            filter (where h.aging_share is not null)
     into
         lane_queues, lane_priorities, lane_starts, aged_queues, aged_priorities, aged_starts,
-        aged_shares, least_share, share
+        aged_ranks, aged_shares, shares
     from (
         select
             q.queue,
             p.priority,
             r.seq,
             r.ready_at,
-            q.aging_share,
+            case when q.aging_interval is not null then q.aging_share end as aging_share,
             p.priority - case
                 when q.aging_interval is null then 0
                 -- As float8: the numeric of extract() costs several times as much.
@@ -53,7 +54,7 @@ begin
                 coalesce(s.aging_share, default_aging_share()) as aging_share,
                 case
                     when s.name is null then default_of('aging_interval')
-                    else s.aging_interval
+                    when s.aging_share > 0 then s.aging_interval
                 end as aging_interval
             from (select distinct u.queue from unnest(lanes.queues) u(queue)) a
             left join queues s on s.name = a.queue
@@ -147,79 +148,41 @@ comment on function take is
     'Takes ready jobs out of lanes in their order, at most so many and at most so many bytes of '
     'args; the first of a reply whatever its size.';
 
-create or replace function take_by_share(
-    lane_queues text[],
-    lane_priorities smallint[],
+create or replace function lanes_of_band(
     aged_queues text[],
     aged_priorities smallint[],
     aged_starts bigint[],
+    aged_ranks float8[],
     aged_shares real[],
-    kinds text[],
-    max_jobs int,
-    max_bytes bigint,
-    out ids uuid[],
-    out ready_ats timestamptz[],
-    out bytes bigint
+    share real,
+    out queues text[],
+    out priorities smallint[],
+    out starts bigint[]
 )
 language plpgsql volatile
 set search_path from current
 as $$
-declare
-    tier record;
-    took record;
-    for_age int;
 begin
-    bytes := 0;
-    -- A tier is the lanes that age moved forward, of queues with one
-    -- share. It claims that share of what the tiers above have left.
-    for tier in
+    select
+        array_agg(a.queue order by a.rank, a.n),
+        array_agg(a.priority order by a.rank, a.n),
+        array_agg(a.walk_start order by a.rank, a.n)
+    into queues, priorities, starts
+    from (
         select
-            l.share,
-            array_agg(l.queue order by l.aged) as queues,
-            array_agg(l.priority order by l.aged) as priorities,
-            array_agg(l.walk_start order by l.aged) as starts
-        from (
-            select
-                x.queue,
-                x.priority,
-                max(x.walk_start) as walk_start,
-                max(x.share) as share,
-                max(x.aged) as aged
-            from (
-                select a.*, null as nominal
-                from unnest(
-                    take_by_share.aged_queues, take_by_share.aged_priorities,
-                    take_by_share.aged_starts, take_by_share.aged_shares
-                ) with ordinality a(queue, priority, walk_start, share, aged)
-                union all
-                select b.queue, b.priority, null, null, null, b.n
-                from unnest(
-                    take_by_share.lane_queues, take_by_share.lane_priorities
-                ) with ordinality b(queue, priority, n)
-            ) x
-            group by x.queue, x.priority
-            having max(x.aged) < max(x.nominal)
-        ) l
-        group by l.share
-        order by l.share desc
-    loop
-        for_age := floor(
-            (take_by_share.max_jobs - coalesce(cardinality(ids), 0)) * tier.share + random()
-        );
-        exit when bytes >= take_by_share.max_bytes;
-        continue when for_age = 0;
-        took := take(
-            tier.queues, tier.priorities, tier.starts, take_by_share.kinds, for_age,
-            take_by_share.max_bytes - bytes, ids is null
-        );
-        ids := ids || took.ids;
-        ready_ats := ready_ats || took.ready_ats;
-        bytes := bytes + took.bytes;
-    end loop;
+            x.queue,
+            x.priority,
+            x.walk_start,
+            x.n,
+            case when x.share >= lanes_of_band.share then x.rank else x.priority end as rank
+        from unnest(
+            lanes_of_band.aged_queues, lanes_of_band.aged_priorities, lanes_of_band.aged_starts,
+            lanes_of_band.aged_ranks, lanes_of_band.aged_shares
+        ) with ordinality x(queue, priority, walk_start, rank, share, n)
+    ) a;
 end $$;
-comment on function take_by_share is
-    'What age claims where queues of one acquire have '
-    'different shares: each queue''s own, and no more.';
+comment on function lanes_of_band is
+    'The order of the lanes where only queues with this share or a greater one age.';
 
 create or replace function pick(
     queues text[], kinds text[], max_jobs int, out ids uuid[], out ready_ats timestamptz[]
@@ -230,47 +193,75 @@ as $$
 declare
     lane record;
     took record;
-    for_age int;
-    room bigint := limit_of('acquire_bytes');
+    walk_queues text[];
+    walk_priorities smallint[];
+    walk_starts bigint[];
+    bands int := 1;
+    claims int[];
+    claimed int := 0;
+    draw float8 := random();
+    upto int;
+    most_bytes bigint;
+    bytes bigint := 0;
+    room constant bigint := limit_of('acquire_bytes');
 begin
     lane := lanes(pick.queues);
     if lane.lane_queues is null then
         return;
     end if;
-    -- Age buys a share, not the whole.
-    for_age := floor(pick.max_jobs * lane.share + random());
-    if for_age > 0
-        and (lane.lane_queues, lane.lane_priorities)
-            is distinct from (lane.aged_queues, lane.aged_priorities)
+    -- Age buys a share, not the whole. The slots are cut at the shares into bands: in those below
+    -- its queue's share a lane stands where age puts it, in those above at its priority.
+    if (lane.lane_queues, lane.lane_priorities)
+        is distinct from (lane.aged_queues, lane.aged_priorities)
     then
-        if lane.least_share = lane.share then
+        bands := cardinality(lane.shares) + 1;
+    end if;
+    for round in 1..2 loop
+        for n in 1..bands loop
+            most_bytes := room;
+            if round = 1 then
+                upto := pick.max_jobs;
+                if n < bands then
+                    upto := floor(pick.max_jobs * lane.shares[n] + draw);
+                    -- Bytes are cut like slots, or large args would claim more than a share. What
+                    -- a band has to leave for that it takes in the second round, if there is room.
+                    most_bytes := room * upto / pick.max_jobs;
+                end if;
+                claims[n] := upto - claimed;
+                claimed := upto;
+            end if;
+            continue when claims[n] = 0 or bytes >= most_bytes;
+            if n = bands then
+                walk_queues := lane.lane_queues;
+                walk_priorities := lane.lane_priorities;
+                walk_starts := lane.lane_starts;
+            elsif n = 1 then
+                walk_queues := lane.aged_queues;
+                walk_priorities := lane.aged_priorities;
+                walk_starts := lane.aged_starts;
+            else
+                select b.queues, b.priorities, b.starts
+                into walk_queues, walk_priorities, walk_starts
+                from lanes_of_band(
+                    lane.aged_queues, lane.aged_priorities, lane.aged_starts, lane.aged_ranks,
+                    lane.aged_shares, lane.shares[n]
+                ) b;
+            end if;
             took := take(
-                lane.aged_queues, lane.aged_priorities, lane.aged_starts, pick.kinds, for_age,
-                room, true
+                walk_queues, walk_priorities, walk_starts, pick.kinds, claims[n],
+                most_bytes - bytes, ids is null
             );
-        else
-            took := take_by_share(
-                lane.lane_queues, lane.lane_priorities, lane.aged_queues, lane.aged_priorities,
-                lane.aged_starts, lane.aged_shares, pick.kinds, pick.max_jobs, room
-            );
-        end if;
-        ids := took.ids;
-        ready_ats := took.ready_ats;
-        room := room - took.bytes;
-    end if;
-    if coalesce(cardinality(ids), 0) < pick.max_jobs and room > 0 then
-        took := take(
-            lane.lane_queues,
-            lane.lane_priorities,
-            lane.lane_starts,
-            pick.kinds,
-            pick.max_jobs - coalesce(cardinality(ids), 0),
-            room,
-            ids is null
-        );
-        ids := ids || took.ids;
-        ready_ats := ready_ats || took.ready_ats;
-    end if;
+            ids := ids || took.ids;
+            ready_ats := ready_ats || took.ready_ats;
+            bytes := bytes + took.bytes;
+            claims[n] := claims[n] - coalesce(cardinality(took.ids), 0);
+            -- Short, though any job would have had room: the lanes are empty.
+            if claims[n] > 0 and most_bytes - bytes >= limit_of('args_bytes') then
+                return;
+            end if;
+        end loop;
+        exit when room - bytes < limit_of('args_bytes');
+    end loop;
 end $$;
 comment on function pick is
     'Takes ready jobs out of their lanes, most urgent first, age having its share.';

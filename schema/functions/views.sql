@@ -75,6 +75,39 @@ comment on view queue_stats is
     'How many jobs wait or run, by queue, state and priority; '
     'oldest_at is when the oldest became ready, starts or was started.';
 
+create or replace view longest_waits as
+select
+    l.queue,
+    l.priority::int as priority,
+    l.ready_at,
+    extract(epoch from clock_timestamp() - l.ready_at)::float8 as seconds,
+    q.paused_at is not null as paused
+from (
+    -- From lane to lane by the primary key: one probe each, however many jobs they hold.
+    with recursive head as (
+        (
+            select r.queue, r.priority, r.ready_at
+            from ready r
+            order by r.queue, r.priority, r.seq limit 1
+        )
+        union all
+        select n.*
+        from head h
+        cross join lateral (
+            select r.queue, r.priority, r.ready_at
+            from ready r
+            where (r.queue, r.priority) > (h.queue, h.priority)
+            order by r.queue, r.priority, r.seq limit 1
+        ) n
+    )
+    select h.*
+    from head h limit limit_of('sample')
+) l
+left join queues q on q.name = l.queue;
+comment on view longest_waits is
+    'How long the first job of each queue and priority has been ready and was '
+    'not acquired, whether its queue is paused or not; of 10,000 lanes at most.';
+
 create or replace view acquire_latency as
 select
     e.queue,

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use rowlock::engine::{LatencyFigures, OutcomeFigures, QueueFigures, Stats, WorkerFigures};
+use rowlock::engine::{
+    LatencyFigures, OutcomeFigures, QueueFigures, Stats, WaitFigures, WorkerFigures,
+};
 use rowlock::model::JobState;
 use serde_json::{Value, json};
 
@@ -23,11 +25,12 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let engine = args.database.engine().await?;
     let (queues, workers) = (engine.queues().await?, engine.workers().await?);
-    let Stats { latencies, outcomes } = engine.stats().await?;
+    let Stats { latencies, outcomes, waits } = engine.stats().await?;
     if args.json {
         show::lines(queues.iter().map(queue_json))?;
         show::lines(latencies.iter().map(latency_json))?;
         show::lines(outcomes.iter().map(outcome_json))?;
+        show::lines(waits.iter().map(wait_json))?;
         show::lines(workers.iter().map(worker_json))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -109,6 +112,13 @@ fn outcome_json(figures: &OutcomeFigures) -> Value {
         "figure": "outcome", "queue": figures.queue, "outcome": figures.outcome,
         "executions": figures.executions, "share": figures.share,
         "average_seconds": figures.average_seconds,
+    })
+}
+
+fn wait_json(figures: &WaitFigures) -> Value {
+    json!({
+        "figure": "longest_wait", "queue": figures.queue, "priority": figures.priority,
+        "seconds": figures.seconds, "paused": figures.paused,
     })
 }
 

@@ -39,8 +39,8 @@ pub use crate::store::enqueue::Enqueued;
 pub use crate::store::finish::{Completion, Failure, Snooze};
 pub use crate::store::inspect::{
     Depth, ExecutionRecord, Explanation, JobDetails, JobFilter, JobPage, JobSummary,
-    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WorkerFigures, WorkflowPage,
-    WorkflowSummary,
+    LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WaitFigures, WorkerFigures,
+    WorkflowPage, WorkflowSummary,
 };
 pub use crate::store::verify::Finding;
 pub use crate::store::workflow::{EnqueuedWorkflow, WorkflowVerdicts};

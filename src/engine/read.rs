@@ -96,7 +96,7 @@ impl Engine {
         inspect::workers(&*self.connection().await?).await
     }
 
-    /// Latencies and outcomes of the last hour.
+    /// Latencies and outcomes of the last hour, and the longest waits of now.
     ///
     /// # Errors
     ///

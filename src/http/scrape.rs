@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::engine::{Engine, Error, Mode, QueueFigures, Stats};
-use crate::model::JobState;
 
 const KEPT_FOR: Duration = Duration::from_secs(5);
 
@@ -69,17 +68,13 @@ type Jobs = BTreeMap<(String, &'static str, i32), f64>;
 fn write(queues: &[QueueFigures], stats: &Stats) -> String {
     let known = known(queues, stats);
     let label = |name: &str| if known.contains(name) { name.to_owned() } else { OTHER.to_owned() };
-    let (mut jobs, mut oldest, mut paused) = (Jobs::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut jobs, mut paused) = (Jobs::new(), BTreeMap::new());
     for queue in queues {
         let name = label(&queue.name);
         *paused.entry(name.clone()).or_insert(0.0) += f64::from(queue.paused_at.is_some());
         for depth in &queue.depths {
             let key = (name.clone(), depth.state.as_str(), depth.priority);
             *jobs.entry(key).or_insert(0.0) += depth.jobs as f64;
-            if depth.state == JobState::Ready {
-                let age: &mut f64 = oldest.entry(name.clone()).or_insert(0.0);
-                *age = age.max(depth.oldest_seconds.unwrap_or(0.0));
-            }
         }
     }
     let by_queue = |(name, value): (String, f64)| (vec![("queue", name)], value);
@@ -92,17 +87,28 @@ fn write(queues: &[QueueFigures], stats: &Stats) -> String {
             (vec![("queue", queue), ("state", state.to_owned()), priority], count)
         }),
     );
-    text += &gauge(
-        "rowlock_oldest_ready_seconds",
-        "How long the oldest ready job of a queue has waited.",
-        oldest.into_iter().map(by_queue),
-    );
+    text += &write_waits(stats, &label);
     text += &gauge(
         "rowlock_queue_paused",
         "1 while a queue is paused.",
         paused.into_iter().map(by_queue),
     );
     text + &write_stats(stats, &label)
+}
+
+fn write_waits(stats: &Stats, label: &dyn Fn(&str) -> String) -> String {
+    let mut longest: BTreeMap<(String, i32), f64> = BTreeMap::new();
+    for figures in &stats.waits {
+        let wait = longest.entry((label(&figures.queue), figures.priority)).or_insert(0.0);
+        *wait = wait.max(figures.seconds);
+    }
+    gauge(
+        "rowlock_longest_wait_seconds",
+        "How long the first ready job of a queue and priority has waited, paused or not.",
+        longest.into_iter().map(|((queue, priority), seconds)| {
+            (vec![("queue", queue), ("priority", priority.to_string())], seconds)
+        }),
+    )
 }
 
 fn write_stats(stats: &Stats, label: &dyn Fn(&str) -> String) -> String {
@@ -177,7 +183,8 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Depth, LatencyFigures, OutcomeFigures};
+    use crate::engine::{Depth, LatencyFigures, OutcomeFigures, WaitFigures};
+    use crate::model::JobState;
 
     fn queue(name: &str, jobs: i64) -> QueueFigures {
         let state = JobState::Ready;
@@ -193,11 +200,26 @@ mod tests {
 
     #[test]
     fn figures_become_gauges() {
-        let none = Stats { latencies: Vec::new(), outcomes: Vec::new() };
-        let text = write(&[queue("etl/a", 3)], &none);
+        let wait = |queue: &str, priority, seconds| WaitFigures {
+            queue: queue.to_owned(),
+            priority,
+            seconds,
+            paused: false,
+        };
+        let stats = Stats {
+            waits: vec![wait("etl/a", 0, 0.5), wait("etl/a", 9, 2.5), wait("x", 9, 4.0)],
+            ..Stats::default()
+        };
+        let text = write(&[queue("etl/a", 3)], &stats);
         let line = "rowlock_jobs{queue=\"etl/a\",state=\"ready\",priority=\"5\"} 3\n";
         assert!(text.contains(line), "{text}");
-        assert!(text.contains("rowlock_oldest_ready_seconds{queue=\"etl/a\"} 2.5\n"), "{text}");
+        for line in [
+            "rowlock_longest_wait_seconds{queue=\"etl/a\",priority=\"0\"} 0.5\n",
+            "rowlock_longest_wait_seconds{queue=\"etl/a\",priority=\"9\"} 2.5\n",
+            "rowlock_longest_wait_seconds{queue=\"(other)\",priority=\"9\"} 4\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         assert!(!text.contains("rowlock_recent_executions"), "{text}");
     }
 
@@ -217,7 +239,7 @@ mod tests {
             p95_seconds: Some(0.25),
             p99_seconds: None,
         }];
-        let text = write(&[], &Stats { latencies, outcomes });
+        let text = write(&[], &Stats { latencies, outcomes, ..Stats::default() });
         let line = "rowlock_recent_executions{queue=\"drained\",outcome=\"completed\"} 7\n";
         assert!(text.contains(line), "{text}");
         let line = "rowlock_acquire_latency_seconds{queue=\"begun\",quantile=\"0.95\"} 0.25\n";
@@ -229,7 +251,7 @@ mod tests {
     fn the_number_of_labels_is_bounded() {
         let queues: Vec<_> =
             (0..300).map(|number| queue(&format!("q{number}"), number + 1)).collect();
-        let text = write(&queues, &Stats { latencies: Vec::new(), outcomes: Vec::new() });
+        let text = write(&queues, &Stats::default());
         let lines = text.lines().filter(|line| line.starts_with("rowlock_jobs{")).count();
         assert_eq!(lines, MOST_QUEUES + 1);
         let others =

@@ -1,4 +1,4 @@
-//! `GET /v1/stats`: latencies and outcomes of the last hour.
+//! `GET /v1/stats`: latencies and outcomes of the last hour, and the longest waits of now.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,14 +9,14 @@ use utoipa_axum::routes;
 
 use super::app::App;
 use super::problem::Problem;
-use crate::engine::{LatencyFigures, OutcomeFigures, Stats};
+use crate::engine::{LatencyFigures, OutcomeFigures, Stats, WaitFigures};
 
 /// The route.
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(stats))
 }
 
-/// Figures of the last hour, from the newest 10,000 executions.
+/// Figures of the last hour, from the newest 10,000 executions, and the longest waits of now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Stats)]
 struct StatsBody {
@@ -24,6 +24,8 @@ struct StatsBody {
     acquire_latency: Vec<LatencyBody>,
     /// How executions ended, by queue.
     outcomes: Vec<OutcomeBody>,
+    /// How long the first ready job waits, by queue and priority.
+    longest_waits: Vec<WaitBody>,
 }
 
 /// How long jobs of a queue waited to be acquired.
@@ -50,17 +52,28 @@ struct OutcomeBody {
     average_seconds: Option<f64>,
 }
 
-/// Show latencies and outcomes of the last hour
+/// How long the first ready job of a queue and priority has waited.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LongestWait)]
+struct WaitBody {
+    queue: String,
+    priority: i32,
+    seconds: f64,
+    paused: bool,
+}
+
+/// Show latencies and outcomes of the last hour, and the longest waits
 #[utoipa::path(
     get, operation_id = "show_stats",
     path = "/v1/stats", tag = "operate",
     responses((status = 200, description = "The figures", body = StatsBody))
 )]
 async fn stats(State(app): State<App>) -> Result<Json<StatsBody>, Problem> {
-    let Stats { latencies, outcomes } = app.engine.stats().await?;
+    let Stats { latencies, outcomes, waits } = app.engine.stats().await?;
     Ok(Json(StatsBody {
         acquire_latency: latencies.into_iter().map(LatencyBody::from).collect(),
         outcomes: outcomes.into_iter().map(OutcomeBody::from).collect(),
+        longest_waits: waits.into_iter().map(WaitBody::from).collect(),
     }))
 }
 
@@ -84,6 +97,17 @@ impl From<OutcomeFigures> for OutcomeBody {
             executions: figures.executions,
             share: figures.share,
             average_seconds: figures.average_seconds,
+        }
+    }
+}
+
+impl From<WaitFigures> for WaitBody {
+    fn from(figures: WaitFigures) -> Self {
+        WaitBody {
+            queue: figures.queue,
+            priority: figures.priority,
+            seconds: figures.seconds,
+            paused: figures.paused,
         }
     }
 }

@@ -6,6 +6,7 @@ mod cli_workflows;
 mod db;
 mod embedded;
 mod engine;
+mod etl;
 mod harness;
 mod harness_works;
 mod http;

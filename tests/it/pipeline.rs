@@ -1,36 +1,26 @@
 //! The example pipeline, its workers run as processes: killing one changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rowlock::{Client as Rowlock, NewJob};
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::harness::{Db, wait_until};
+use crate::harness::{Db, example, wait_until};
 use crate::worker::state;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The example, which Cargo builds along with the tests, next to their folder.
-fn program() -> PathBuf {
-    let own = std::env::current_exe().expect("a test has a path");
-    let debug = own.ancestors().nth(2).expect("target/debug/deps is two deep");
-    let path = debug.join("examples/pipeline");
-    assert!(path.is_file(), "{} is not there: cargo build --examples", path.display());
-    path
-}
-
 fn start_worker(db: &Db) -> Child {
-    Command::new(program())
+    example("pipeline")
         .args(["--pace", "150ms", "worker"])
         // Its tables are a user's, and not for Rowlock's own schema.
         .env("DATABASE_URL", db.url().replace("search_path%3Drowlock", "search_path%3Dpublic"))
         .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .expect("the worker starts")
 }

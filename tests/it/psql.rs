@@ -14,6 +14,8 @@ use crate::harness::{Db, wait_until};
 const DEADLINE: Duration = Duration::from_secs(30);
 const END: &str = "-- end of answer";
 
+const GRAPHS: &str = include_str!("../../docs/GRAPHS.md");
+
 /// On the PATH, else beside the server's programs.
 fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -157,5 +159,33 @@ async fn psql_maintains_as_the_owner() {
     assert_eq!(owner.ask(links).await, ["0"]);
     let waits = "select waits_for from job_details where kind = 'child';";
     assert_eq!(owner.ask(waits).await, ["1"]);
+    db.finish().await;
+}
+
+/// The blocks of a page that are SQL, each with the block of text that follows it, if one does.
+fn examples(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut examples: Vec<(&str, Vec<&str>)> = Vec::new();
+    for block in page.split("\n```").skip(1).step_by(2) {
+        let (language, text) = block.split_once('\n').unwrap_or((block, ""));
+        match (language, examples.last_mut()) {
+            ("sql", _) => examples.push((text, Vec::new())),
+            ("text", Some(last)) => last.1 = text.lines().collect(),
+            _ => {}
+        }
+    }
+    examples
+}
+
+#[tokio::test]
+async fn the_page_on_graphs_says_what_happens() {
+    let db = Db::new().await;
+    let Some(mut psql) = Psql::start(&db, None) else {
+        return db.finish().await;
+    };
+    let examples = examples(GRAPHS);
+    assert!(8 <= examples.iter().filter(|(_, answer)| !answer.is_empty()).count());
+    for (sql, answer) in examples {
+        assert_eq!(psql.ask(sql).await, answer, "{sql}");
+    }
     db.finish().await;
 }

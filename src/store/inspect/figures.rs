@@ -69,6 +69,19 @@ pub struct WorkerFigures {
     pub health: String,
 }
 
+/// How long the first job of a lane has been ready.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WaitFigures {
+    /// The queue.
+    pub queue: String,
+    /// 0 runs first, 9 last.
+    pub priority: i32,
+    /// Seconds since it became ready.
+    pub seconds: f64,
+    /// Whether nothing is acquired from the queue.
+    pub paused: bool,
+}
+
 /// From ready to acquired, over the last hour, in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatencyFigures {
@@ -100,12 +113,14 @@ pub struct OutcomeFigures {
 }
 
 /// What a dashboard shows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// By queue, and over all.
     pub latencies: Vec<LatencyFigures>,
     /// By queue and outcome.
     pub outcomes: Vec<OutcomeFigures>,
+    /// By queue and priority, as it is now.
+    pub waits: Vec<WaitFigures>,
 }
 
 /// The queues, by name, 1,000 at most.
@@ -185,7 +200,7 @@ pub async fn workers(connection: &Connection) -> Result<Vec<WorkerFigures>, Erro
     connection.query(sql, &[]).await?.iter().map(read).collect()
 }
 
-/// Latencies and outcomes of the last hour.
+/// Latencies and outcomes of the last hour, and the longest waits of now.
 ///
 /// # Errors
 ///
@@ -215,5 +230,16 @@ pub async fn stats(connection: &Connection) -> Result<Stats, Error> {
         })
     };
     let outcomes = connection.query(sql, &[]).await?.iter().map(outcome).collect::<Result<_, _>>();
-    Ok(Stats { latencies: latencies?, outcomes: outcomes? })
+    let sql = "SELECT l.queue, l.priority, l.seconds, l.paused FROM longest_waits l \
+               ORDER BY l.queue, l.priority";
+    let wait = |row: &Row| {
+        Ok::<_, Error>(WaitFigures {
+            queue: row.try_get(0)?,
+            priority: row.try_get(1)?,
+            seconds: row.try_get(2)?,
+            paused: row.try_get(3)?,
+        })
+    };
+    let waits = connection.query(sql, &[]).await?.iter().map(wait).collect::<Result<_, _>>();
+    Ok(Stats { latencies: latencies?, outcomes: outcomes?, waits: waits? })
 }

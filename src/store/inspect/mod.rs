@@ -10,8 +10,8 @@ mod workflows;
 
 pub use explain::{Explanation, explain};
 pub use figures::{
-    Depth, LatencyFigures, OutcomeFigures, QueueFigures, Stats, WorkerFigures, queues, stats,
-    workers,
+    Depth, LatencyFigures, OutcomeFigures, QueueFigures, Stats, WaitFigures, WorkerFigures, queues,
+    stats, workers,
 };
 pub use job::{
     ExecutionRecord, JobDetails, MOST_EXECUTIONS, MOST_RELATIVES, Relative, is_finished, job,

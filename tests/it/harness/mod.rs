@@ -10,5 +10,5 @@ mod wait;
 pub(crate) use db::{Db, cluster_url};
 pub(crate) use http::{Answer, Api};
 pub(crate) use pgbouncer::PgBouncer;
-pub(crate) use service::{Service, rowlock};
+pub(crate) use service::{Service, example, rowlock};
 pub(crate) use wait::{blocked_on_lock, wait_until};

@@ -33,6 +33,17 @@ pub(crate) fn rowlock(arguments: &[&str]) -> Command {
     command
 }
 
+/// An example, which Cargo builds along with the tests, next to their folder.
+pub(crate) fn example(name: &str) -> Command {
+    let own = std::env::current_exe().expect("a test has a path");
+    let debug = own.ancestors().nth(2).expect("target/debug/deps is two deep");
+    let path = debug.join("examples").join(name);
+    assert!(path.is_file(), "{} is not there: cargo build --examples", path.display());
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 impl Service {
     /// Starts it on a free port and waits until it listens.
     pub(crate) async fn start(arguments: &[&str]) -> Service {

@@ -133,7 +133,7 @@ async fn metrics_count_what_was_done() {
             answer.body
         );
     }
-    for name in ["rowlock_pool_connections", "rowlock_listener_up", "rowlock_oldest_ready_seconds"]
+    for name in ["rowlock_pool_connections", "rowlock_listener_up", "rowlock_longest_wait_seconds"]
     {
         assert!(answer.body.contains(&format!("# TYPE {name} gauge")), "{name}");
     }

@@ -126,6 +126,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("service", "select rowlock.try_floors(null, null, null, 10)"),
     ("service observer", "select rowlock.verify()"),
     ("service observer", "table rowlock.queue_stats"),
+    ("service observer", "table rowlock.longest_waits"),
     ("service observer", "table rowlock.acquire_latency"),
     ("service observer", "table rowlock.outcome_stats"),
     ("service observer", "table rowlock.worker_stats"),

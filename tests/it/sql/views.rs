@@ -6,7 +6,9 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::Db;
-use crate::harness::sql::{acquire_with, column, complete, discard, enqueue, fail, run, value};
+use crate::harness::sql::{
+    acquire_with, column, complete, discard, enqueue, fail, pages, run, value,
+};
 
 #[tokio::test]
 async fn queue_stats_count_by_queue_state_and_priority() {
@@ -30,6 +32,48 @@ async fn queue_stats_count_by_queue_state_and_priority() {
         "default ready 1 3 f 1",
     ];
     assert_eq!(rows, wanted);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn the_longest_wait_is_that_of_the_first_in_its_lane() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    run(&client, "insert into queues (name, aging_interval) values ('default', null)").await;
+    run(&client, "select enqueue('k', priority => n % 2) from generate_series(1, 6) n").await;
+    run(&client, "select enqueue('k', priority => 9, queue => q) from unnest('{a,b}'::text[]) q")
+        .await;
+    enqueue(&client, "'k', run_at => clock_timestamp() + interval '1 h'").await;
+    run(&client, "select pause_queue('b')").await;
+    run(&client, "update ready set ready_at = ready_at - interval '1 h' * (7 - seq) where seq < 7")
+        .await;
+    let sql = "select concat_ws(' ', queue, priority, round(seconds / 3600),
+            ready_at = (select min(r.ready_at) from ready r
+                where r.queue = l.queue and r.priority = l.priority), paused)
+        from longest_waits l order by queue, priority";
+    let rows: Vec<String> = column(&client, sql).await;
+    assert_eq!(rows, ["a 9 0 t f", "b 9 0 t t", "default 0 5 t f", "default 1 6 t f"]);
+    // What is acquired waits no longer.
+    acquire_with(&client, Uuid::new_v4(), "'{default}', 4").await;
+    let rows: Vec<String> = column(&client, sql).await;
+    assert_eq!(rows[2..], ["default 1 4 t f"], "{rows:?}");
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn the_longest_waits_cost_a_probe_a_lane() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let fill = "select from enqueue_many((select jsonb_agg(jsonb_build_object(
+            'kind', 'k', 'queue', 'q' || n % 7, 'priority', n % 10)) from generate_series(1, 7000) n))";
+    let read = "select * from longest_waits";
+    for jobs in [7000, 14000, 21000] {
+        run(&client, fill).await;
+        let seen = pages(&client, read).await;
+        // Two or three pages of the index and one of the table, a lane; and the catalogs.
+        assert!(seen < 70 * 5 + 100, "{jobs} jobs: {seen} pages");
+    }
+    assert_eq!(value::<i64>(&client, &format!("select count(*) from ({read}) l")).await, 70);
     db.finish().await;
 }
 
@@ -126,6 +170,7 @@ async fn their_cost_does_not_grow_with_history() {
     run(&client, "vacuum analyze").await;
     let views = [
         "queue_stats",
+        "longest_waits",
         "acquire_latency",
         "outcome_stats",
         "worker_stats",
