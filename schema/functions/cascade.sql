@@ -9,14 +9,21 @@ set search_path from current
 as $$
 declare
     freed uuid[];
+    early uuid[];
 begin
     with gone as (
         delete from blocked b
         where b.job_id = any(unblock.children) and b.remaining = 0
-        returning b.job_id
+        returning b.job_id, b.wait_for_any
     )
-    select array_agg(g.job_id order by g.job_id) into freed
+    select
+        array_agg(g.job_id order by g.job_id),
+        array_agg(g.job_id order by g.job_id) filter (where g.wait_for_any)
+    into freed, early
     from gone g;
+    if early is not null then
+        delete from links l where l.child = any(early);
+    end if;
     if freed is not null then
         perform place(freed);
     end if;
@@ -37,36 +44,41 @@ return exists (
 comment on function has_its_parent is
     'Whether one of the parents has ended in a way that a child may run after.';
 
+create or replace function links_of(child uuid) returns int
+language sql stable
+set search_path from current
+-- Counted, since an EXISTS may be answered by reading all links.
+return (select count(*) from (select from links l where l.child = links_of.child limit 1) x)::int;
+comment on function links_of is '1 while parents of the job are still to be attached, else 0.';
+
+create or replace function waits_of(child uuid) returns int
+language sql stable
+set search_path from current
+return links_of(waits_of.child) + (
+    select count(*)
+    from dependencies d
+    join jobs p on p.id = d.parent
+    where d.child = waits_of.child
+        and (p.finished_at is null or d.policy = 'hold' and p.state <> 'completed')
+);
+comment on function waits_of is
+    'The unfinished parents of a job and those that hold it, and one for its links.';
+
 create or replace function recount(children uuid[]) returns void
 language sql volatile
 set search_path from current
 begin atomic
-    update blocked b set remaining = c.remaining
-    from (
-        select
-            k.child,
-            case
-                when x.wait_for_any and has_its_parent(k.child) then 0
-                else (
-                    select count(*)
-                    from dependencies d
-                    join jobs j on j.id = d.parent
-                    where d.child = k.child
-                        and (j.finished_at is null or d.policy = 'hold' and j.state <> 'completed')
-                ) + (
-                    -- Counted, since an EXISTS may be answered by reading all links.
-                    select count(*) from (select from links l where l.child = k.child limit 1) l
-                )
-            end as remaining
-        from unnest(recount.children) k(child)
-        join blocked x on x.job_id = k.child
-    ) c
-    where b.job_id = c.child and b.remaining <> c.remaining;
+    -- Without a join, which might begin with all that is blocked.
+    update blocked b
+    set remaining = case
+        when b.wait_for_any and has_its_parent(b.job_id) then 0
+        else waits_of(b.job_id)
+    end
+    where b.job_id = any(recount.children);
 end;
 comment on function recount is
-    'Counts anew what blocked children (rows held) wait for: '
-    'unfinished parents, parents that hold them, and links; nothing '
-    'more where one parent is enough and has ended.';
+    'Counts anew what blocked children (rows held) wait for; nothing '
+    'where one parent is enough and has ended well.';
 
 create or replace function cascade_completed(parents uuid[]) returns void
 language plpgsql volatile
@@ -77,7 +89,7 @@ declare
     counts int[];
     held uuid[];
     freed uuid[];
-    early boolean;
+    early uuid[];
 begin
     select array_agg(x.child order by x.child), array_agg(x.n order by x.child)
     into children, counts
@@ -116,10 +128,13 @@ begin
             )
         returning b.job_id, b.wait_for_any
     )
-    select array_agg(g.job_id order by g.job_id), bool_or(g.wait_for_any) into freed, early
+    select
+        array_agg(g.job_id order by g.job_id),
+        array_agg(g.job_id order by g.job_id) filter (where g.wait_for_any)
+    into freed, early
     from gone g;
-    if early then
-        delete from links l where l.child = any(freed);
+    if early is not null then
+        delete from links l where l.child = any(early);
     end if;
     if coalesce(cardinality(freed), 0) < cardinality(held) then
         update blocked b
@@ -134,196 +149,6 @@ begin
 end $$;
 comment on function cascade_completed is
     'Counts completed parents off their children and releases those that wait for nothing more.';
-
-create or replace function falls(child uuid) returns boolean
-language sql stable
-return coalesce((select not b.wait_for_any from blocked b where b.job_id = falls.child), false);
-comment on function falls is
-    'Whether a job is blocked and falls with the first parent that cancels it.';
-
-create or replace function closure_of(
-    ended uuid[],
-    out doomed uuid[],
-    out causes uuid[],
-    out touched uuid[]
-)
-language plpgsql volatile
-set search_path from current
-as $$
-begin
-    -- The first cause travels down from what ended, each job taking it from one of its parents.
-    with recursive fall (id, cause) as (
-        select d.child, min(coalesce(p.cause, p.id)::text)::uuid
-        from jobs p
-        cross join lateral (
-            select y.child
-            from dependencies y
-            where y.parent = p.id and y.policy = 'cancel'
-            offset 0
-        ) d
-        where p.id = any(closure_of.ended) and falls(d.child)
-        group by d.child
-        union
-        select x.child, x.cause
-        from (
-            select distinct on (d.child) d.child, f.cause
-            from fall f
-            cross join lateral (
-                select y.child
-                from dependencies y
-                where y.parent = f.id and y.policy = 'cancel'
-                offset 0
-            ) d
-            where falls(d.child)
-            order by d.child, f.cause
-        ) x
-    )
-    select array_agg(x.id order by x.id), array_agg(x.cause order by x.id) into doomed, causes
-    from (
-        select f.id, min(f.cause::text)::uuid as cause
-        from fall f
-        group by f.id
-    ) x;
-    select array_agg(x.child order by x.child) into touched
-    from (
-        select distinct d.child
-        from unnest(closure_of.ended || doomed) p(id)
-        join dependencies d on d.parent = p.id
-        join blocked b on b.job_id = d.child
-        where d.policy <> 'cancel' or b.wait_for_any
-        except
-        select k.id
-        from unnest(doomed) k(id)
-    ) x;
-end $$;
-comment on function closure_of is
-    'The blocked jobs that fall with these ended ones, at any depth, each with '
-    'its first cause, and those that only hear of it (continue, hold, any).';
-
-create or replace function cascade_ended(parents uuid[]) returns void
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    ended uuid[] := cascade_ended.parents;
-    fall record;
-    before uuid[];
-begin
-    -- Read the whole closure, lock it in one statement,
-    -- write it; then read again for edges committed between.
-    loop
-        fall := closure_of(ended);
-        exit when fall.doomed is null and fall.touched is not distinct from before;
-        perform from blocked b
-        where b.job_id = any(fall.doomed || fall.touched)
-        order by b.job_id for update;
-        ended := ended || cancel_blocked(fall.doomed, fall.causes);
-        perform hold_children(fall.touched);
-        perform recount(fall.touched);
-        ended := ended || cancel_forsaken(fall.touched);
-        perform unblock(fall.touched);
-        before := fall.touched;
-    end loop;
-end $$;
-comment on function cascade_ended is
-    'Applies the policies of the children of cancelled and '
-    'discarded parents, and of theirs: cancel, continue, hold.';
-
-create or replace function cancel_forsaken(children uuid[]) returns uuid[]
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    doomed uuid[];
-    causes uuid[];
-begin
-    select array_agg(x.child order by x.child), array_agg(x.cause order by x.child)
-    into doomed, causes
-    from (
-        select b.job_id as child, min(coalesce(p.cause, p.id)::text)::uuid as cause
-        from blocked b
-        join dependencies d on d.child = b.job_id
-        join jobs p on p.id = d.parent
-        where b.job_id = any(cancel_forsaken.children)
-            and b.wait_for_any
-            and b.remaining = 0
-            and not has_its_parent(b.job_id)
-        group by b.job_id
-    ) x;
-    return cancel_blocked(doomed, causes);
-end $$;
-comment on function cancel_forsaken is
-    'Cancels those of these counted children (rows held) that wait '
-    'for any parent when none is left that could release them.';
-
-create or replace function cancel_blocked(doomed uuid[], causes uuid[]) returns uuid[]
-language plpgsql volatile
-set search_path from current
-as $$
-declare
-    written uuid[];
-    keyed boolean;
-begin
-    if doomed is null then
-        return '{}';
-    end if;
-    with gone as (
-        delete from blocked b
-        using unnest(cancel_blocked.doomed, cancel_blocked.causes) d(id, cause)
-        where b.job_id = d.id
-        returning b.job_id, d.cause
-    )
-    select
-        coalesce(array_agg(g.job_id order by g.job_id), '{}'),
-        array_agg(g.cause order by g.job_id)
-    into written, causes
-    from gone g;
-    with gone as (
-        update jobs j
-        set state = 'cancelled',
-            finished_at = clock_timestamp(),
-            cause = w.cause,
-            reason = 'a parent was ' || coalesce(r.state, 'cancelled')
-        from unnest(written, causes) w(id, cause)
-        left join jobs r on r.id = w.cause
-        where j.id = w.id
-        returning j.unique_key
-    )
-    select bool_or(g.unique_key is not null) into keyed
-    from gone g;
-    delete from links l where l.child = any(written);
-    if keyed then
-        perform free_keys(written);
-    end if;
-    return written;
-end $$;
-comment on function cancel_blocked is
-    'Cancels blocked jobs (rows held) whose parents ended, with the first cause on each.';
-
-create or replace function hold_children(children uuid[]) returns void
-language sql volatile
-set search_path from current
-begin atomic
-    update jobs j set cause = x.cause, reason = 'held: a parent was ' || x.state
-    from (
-        select distinct on (d.child) d.child, coalesce(p.cause, p.id) as cause, p.state
-        from unnest(hold_children.children) k(id)
-        join dependencies d on d.child = k.id and d.policy = 'hold'
-        join jobs p on p.id = d.parent
-        join blocked b on b.job_id = d.child
-        where p.state in ('cancelled', 'discarded')
-            and (not b.wait_for_any or (
-                select q.id
-                from dependencies o
-                join jobs q on q.id = o.parent
-                where o.child = d.child and q.finished_at is null
-                limit 1
-            ) is null)
-        order by d.child, p.finished_at
-    ) x
-    where j.id = x.child and j.cause is null;
-end;
-comment on function hold_children is 'Marks held children with the parent that holds them.';
 
 create or replace function free_keys(ids uuid[]) returns void
 language plpgsql volatile

@@ -69,8 +69,9 @@ return case
             or job @? '$.depends_on[*] ? (@.type() == "object") ? (
                 !(exists (@.job)) || @.job.type() != "string"
                 || (exists (@.on_parent_failure) && @.on_parent_failure != null
-                    && @.on_parent_failure != "cancel" && @.on_parent_failure != "continue"
-                    && @.on_parent_failure != "hold")
+                    && (@.on_parent_failure.type() != "string"
+                        || @.on_parent_failure != "cancel" && @.on_parent_failure != "continue"
+                        && @.on_parent_failure != "hold"))
                 || exists (@.keyvalue() ? (@.key != "job" && @.key != "on_parent_failure")))'
         )
         then 'depends_on'

@@ -112,9 +112,11 @@ begin
     from (
         select x.*, row_number() over (order by x.is_holding desc, x.job_id) as n
         from waits_on((explain_waiting.job).id) x
+        -- Where any parent is enough, one that would hold is out of the race until it is alone.
+        where not x.is_holding or (explain_waiting.job).cause is not null
         limit limit_of('parents')
     ) w;
-    if (waits_for -> 0 ->> 'state') in ('cancelled', 'discarded') then
+    if (explain_waiting.job).cause is not null then
         summary := format(
             'Held: parent %s was %s. Retry that job, or retry this one to let it go.',
             waits_for -> 0 ->> 'job_id', waits_for -> 0 ->> 'state'
@@ -123,7 +125,8 @@ begin
     end if;
     select * into root from roots_of((explain_waiting.job).id, 1);
     summary := format(
-        'Waits for %s %s%s.',
+        'Waits for %s%s %s%s.',
+        case when (explain_waiting.job).wait_for_any then 'any of ' else '' end,
         parents,
         case when parents = 1 then 'parent' else 'parents' end,
         case when root.job_id is not null then format(
@@ -263,7 +266,12 @@ begin
                 end
             );
         else
-            summary := format('It is %s%s.', job.state, ': ' || job.reason);
+            summary := format(
+                'It is %s%s.%s', job.state, ': ' || job.reason,
+                case when job.cause is not null and job.attempt = 0
+                    then format(' Retry job %s, and this one comes back.', job.cause)
+                    else '' end
+            );
     end case;
     return next;
 end $$;

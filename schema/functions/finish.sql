@@ -142,7 +142,7 @@ begin
         closure := closure_of(stopped);
         perform from blocked b
         where b.job_id = any(
-            closure.doomed || closure.touched || array(
+            closure.reached || array(
                 select d.child from dependencies d where d.parent = any(done)
             )
         )

@@ -21,15 +21,15 @@ begin
             ('worker', array[
                 'acquire', 'acquire_batch', 'complete', 'complete_batch', 'complete_or_raise',
                 'fail', 'snooze', 'release', 'heartbeat', 'heartbeat_batch', 'watch', 'settled',
-                'unwatch', 'paused', 'inputs'
+                'unwatch', 'paused', 'inputs', 'inputs_of'
             ]),
             ('service', array[
                 'enqueue', 'enqueue_many', 'enqueue_batch', 'acquire', 'acquire_batch',
                 'complete', 'complete_batch', 'complete_or_raise', 'fail', 'snooze', 'release',
                 'heartbeat', 'heartbeat_batch', 'watch', 'settled', 'unwatch', 'paused', 'cancel',
-                'retry', 'reprioritize', 'explain', 'inputs', 'pause_queue', 'resume_queue',
-                'set_retention', 'maintain', 'try_duty', 'try_floors', 'duty_key', 'verify',
-                'id_at', 'limit_of', 'default_of', 'default_aging_share'
+                'retry', 'reprioritize', 'explain', 'inputs', 'inputs_of', 'pause_queue',
+                'resume_queue', 'set_retention', 'maintain', 'try_duty', 'try_floors',
+                'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
             ]),
             ('observer', array[
                 'explain', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'

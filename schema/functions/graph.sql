@@ -1,7 +1,61 @@
 -- Edges inside a call, as places (1 is the first job): no
 -- cycles, what each child waits for, what it inherits.
 
-create or replace function cycle_of(waits int[], children int[], parents int[]) returns int[]
+create or replace function spread(
+    needs int[],
+    children int[],
+    parents int[],
+    out sorted int[],
+    out origins int[]
+)
+language plpgsql immutable
+set search_path from current
+as $$
+declare
+    left_over int[] := spread.needs;
+    first_edge int[] := array_fill(0, array[cardinality(spread.needs)]);
+    next_edge int[] := array_fill(0, array[coalesce(cardinality(spread.parents), 0)]);
+    here int;
+    child int;
+    e int;
+    i int := 0;
+    last int := 0;
+begin
+    sorted := '{}';
+    origins := array_fill(null::int, array[cardinality(spread.needs)]);
+    for k in 1 .. coalesce(cardinality(spread.parents), 0) loop
+        next_edge[k] := first_edge[spread.parents[k]];
+        first_edge[spread.parents[k]] := k;
+    end loop;
+    for k in 1 .. cardinality(left_over) loop
+        if left_over[k] = 0 then
+            last := last + 1;
+            sorted[last] := k;
+            origins[k] := k;
+        end if;
+    end loop;
+    while i < last loop
+        i := i + 1;
+        here := sorted[i];
+        e := first_edge[here];
+        while e > 0 loop
+            child := spread.children[e];
+            left_over[child] := left_over[child] - 1;
+            if left_over[child] = 0 then
+                last := last + 1;
+                sorted[last] := child;
+                origins[child] := origins[here];
+            end if;
+            e := next_edge[e];
+        end loop;
+    end loop;
+end $$;
+comment on function spread is
+    'Walks a graph from the jobs that need nothing: a job is reached once as many of its parents '
+    'are as it needs (Kahn, 1962; null: never). Gives the reached jobs, parents first, and for '
+    'each job the one at which the walk to it began, null if it was not reached.';
+
+create or replace function cycle_of(reached int[], children int[], parents int[]) returns int[]
 language plpgsql immutable
 set search_path from current
 as $$
@@ -14,7 +68,7 @@ declare
 begin
     -- What waits in vain has a parent that does, so that a walk up comes round.
     for k in 1 .. cardinality(cycle_of.parents) loop
-        if waits[cycle_of.children[k]] > 0 and waits[cycle_of.parents[k]] > 0 then
+        if reached[cycle_of.children[k]] is null and reached[cycle_of.parents[k]] is null then
             parent_of[cycle_of.children[k]] := cycle_of.parents[k];
             here := coalesce(here, cycle_of.children[k]);
         end if;
@@ -38,41 +92,15 @@ set search_path from current
 as $$
 declare
     waits int[] := array_fill(0, array[order_graph.jobs]);
-    first_edge int[] := array_fill(0, array[order_graph.jobs]);
-    next_edge int[] := array_fill(0, array[cardinality(order_graph.parents)]);
-    sorted int[] := '{}';
+    walk record;
     path int[];
-    here int;
-    e int;
-    i int := 0;
-    last int := 0;
 begin
     for k in 1 .. cardinality(order_graph.parents) loop
         waits[order_graph.children[k]] := waits[order_graph.children[k]] + 1;
-        next_edge[k] := first_edge[order_graph.parents[k]];
-        first_edge[order_graph.parents[k]] := k;
     end loop;
-    for k in 1 .. order_graph.jobs loop
-        if waits[k] = 0 then
-            last := last + 1;
-            sorted[last] := k;
-        end if;
-    end loop;
-    while i < last loop
-        i := i + 1;
-        here := sorted[i];
-        e := first_edge[here];
-        while e > 0 loop
-            waits[order_graph.children[e]] := waits[order_graph.children[e]] - 1;
-            if waits[order_graph.children[e]] = 0 then
-                last := last + 1;
-                sorted[last] := order_graph.children[e];
-            end if;
-            e := next_edge[e];
-        end loop;
-    end loop;
-    if last < order_graph.jobs then
-        path := cycle_of(waits, order_graph.children, order_graph.parents);
+    walk := spread(waits, order_graph.children, order_graph.parents);
+    if cardinality(walk.sorted) < order_graph.jobs then
+        path := cycle_of(walk.origins, order_graph.children, order_graph.parents);
         perform refuse(
             'RL422', format('depends_on of job %s is part of a cycle', path[1]),
             format(
@@ -84,10 +112,10 @@ begin
             'Take one of these edges away.'
         );
     end if;
-    return sorted;
+    return walk.sorted;
 end $$;
 comment on function order_graph is
-    'The jobs of a call, parents before children (Kahn, 1962). Raises RL422 when there is a cycle.';
+    'The jobs of a call, parents before children. Raises RL422 when there is a cycle.';
 
 create or replace function inherit_priorities(
     priorities int[],

@@ -5,6 +5,7 @@ language sql immutable parallel safe
 return case name
     when 'args_bytes' then 262144
     when 'result_bytes' then 262144
+    when 'inputs_bytes' then 8388608
     when 'error_bytes' then 16384
     when 'json_depth' then 64
     when 'json_digits' then 1000

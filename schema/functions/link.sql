@@ -20,9 +20,9 @@ declare
     held uuid[];
     able uuid[];
     linked uuid[];
+    early uuid[];
     ended uuid[];
-    doomed uuid[];
-    causes uuid[];
+    fall record;
 begin
     -- Read by themselves: joined to parents, or in their order, links whose statistics say
     -- "empty" would be walked from end to end by their other index, dead rows and all.
@@ -57,12 +57,16 @@ begin
             and not x.is_held
             and (select j.state from jobs j where j.id = x.parent) <> 'completed'
     );
-    linked := array(
-        select b.job_id
+    select
+        coalesce(array_agg(x.job_id order by x.job_id), '{}'),
+        array_agg(x.job_id order by x.job_id) filter (where x.wait_for_any)
+    into linked, early
+    from (
+        select b.job_id, b.wait_for_any
         from blocked b
         where b.job_id = any(able)
         order by b.job_id for update skip locked
-    );
+    ) x;
     delete from links l
     where l.child = any(able)
         and not exists (select from blocked b where b.job_id = l.child);
@@ -82,6 +86,21 @@ begin
     from unnest(kids, parents, policies, refs) l(child, parent, policy, ref)
     cross join lateral (select from jobs j where j.id = l.parent for key share skip locked) j
     on conflict on constraint dependencies_pkey do nothing;
+    if early is not null then
+        -- A parent that could not have an edge had completed and was pruned: that is enough.
+        early := array(
+            select distinct l.child
+            from links l
+            where l.child = any(early)
+                and (
+                    select d.parent
+                    from dependencies d
+                    where d.parent = l.parent and d.child = l.child
+                ) is null
+        );
+        update blocked b set remaining = 0 where b.job_id = any(early);
+        perform unblock(early);
+    end if;
     delete from links l where l.child = any(linked);
     perform recount(linked);
     -- Parents that had ended: their policy for these children.
@@ -91,21 +110,10 @@ begin
     cross join lateral (select y.parent from dependencies y where y.child = k.id offset 0) d
     where (select j.state from jobs j where j.id = d.parent) in ('cancelled', 'discarded');
     if ended <> '{}' then
-        select array_agg(x.child order by x.child), array_agg(x.cause order by x.child)
-        into doomed, causes
-        from (
-            select d.child, min(coalesce(j.cause, j.id)::text)::uuid as cause
-            from dependencies d
-            join jobs j on j.id = d.parent
-            join blocked b on b.job_id = d.child and not b.wait_for_any
-            where d.child = any(linked)
-                and d.policy = 'cancel'
-                and j.state in ('cancelled', 'discarded')
-            group by d.child
-        ) x;
-    end if;
-    if ended <> '{}' then
-        perform cascade_ended(cancel_blocked(doomed, causes) || cancel_forsaken(linked));
+        fall := forsaken(linked);
+        if fall.ids is not null then
+            perform cascade_ended(cancel_blocked(fall.ids, fall.causes));
+        end if;
         perform hold_children(linked);
     end if;
     perform unblock(linked);

@@ -24,56 +24,55 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-    asked constant uuid[] := retry_once.ids;
-    ended uuid[];
+    fallen uuid[];
+    standing uuid[];
     held uuid[];
     clashing uuid[];
+    along uuid[];
 begin
-    perform hold_jobs(asked);
-    ids := asked || fallen_with(asked);
-    perform hold_jobs(ids);
+    perform hold_jobs(retry_once.ids);
+    fallen := fallen_with(retry_once.ids);
+    if fallen <> '{}' then
+        perform hold_jobs(fallen);
+        if fallen_with(retry_once.ids) <> fallen then
+            raise lock_not_available;
+        end if;
+    end if;
+    standing := array(
+        select j.id
+        from jobs j
+        where j.id = any(retry_once.ids || fallen) and j.state in ('discarded', 'cancelled')
+        order by j.id
+    );
     -- A parent that completes or is retried meanwhile would not
     -- see the child: it is held to the end, or all is tried again.
     perform from jobs p
     where p.state <> 'completed'
-        and p.id in (
-            select d.parent
+        and p.id = any(array(
+            select distinct d.parent
             from dependencies d
-            join jobs j on j.id = d.child
-            where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled')
-        )
+            where d.child = any(standing)
+        ))
     order by p.id for share nowait;
     insert into unique_keys (key, job_id)
     select j.unique_key, j.id
     from jobs j
-    where j.id = any(retry_once.ids)
-        and j.state in ('discarded', 'cancelled')
-        and j.unique_key is not null
+    where j.id = any(standing) and j.unique_key is not null
     order by j.unique_key
     on conflict on constraint unique_keys_pkey do nothing;
     clashing := array(
         select j.id
         from jobs j
-        join unique_keys u on u.key = j.unique_key and u.job_id <> j.id
-        where j.id = any(retry_once.ids) and j.state in ('discarded', 'cancelled')
-    );
-    ended := array(
-        select j.id
-        from jobs j
-        where j.id = any(retry_once.ids)
-            and j.state in ('discarded', 'cancelled')
-            and j.id <> all (clashing)
+        where j.id = any(standing)
+            and j.unique_key is not null
+            and (select u.job_id from unique_keys u where u.key = j.unique_key) <> j.id
         order by j.id
     );
     held := array(
-        select distinct d.child
-        from dependencies d
-        join jobs p on p.id = d.parent
-        join blocked b on b.job_id = d.child
-        where d.child = any(retry_once.ids)
-            and d.policy = 'hold'
-            and p.state in ('discarded', 'cancelled')
-        order by d.child
+        select j.id
+        from jobs j
+        where j.id = any(retry_once.ids) and j.state = 'blocked' and j.cause is not null
+        order by j.id
     );
     return query
         select
@@ -81,19 +80,36 @@ begin
             case
                 when j.id is null then 'unknown'
                 when j.id = any(clashing) then 'conflict'
-                when j.id = any(ended) then 'retried'
                 when j.id = any(held) then 'released'
+                when j.state in ('discarded', 'cancelled') then 'retried'
                 when j.state = 'completed' then 'completed'
                 else 'unfinished'
             end
-        from unnest(asked) u(id)
+        from unnest(retry_once.ids) u(id)
         left join jobs j on j.id = u.id;
     if held <> '{}' then
         perform let_go(held);
     end if;
-    if ended <> '{}' then
-        perform revive(ended);
+    if fallen <> '{}' then
+        along := those_back(standing, retry_once.ids, clashing);
+        perform free_keys(array(
+            select f.id
+            from unnest(fallen) f(id)
+            except
+            select x.id
+            from unnest(along || clashing) x(id)
+        ));
     end if;
+    perform revive(
+        array(
+            select s.id
+            from unnest(standing) s(id)
+            except
+            select x.id
+            from unnest(fallen || clashing) x(id)
+        ),
+        coalesce(along, '{}')
+    );
 end $$;
 comment on function retry_once is 'Retries jobs (sorted ids) or raises lock_not_available.';
 
@@ -101,11 +117,8 @@ create or replace function fallen_with(ended uuid[]) returns uuid[]
 language plpgsql stable
 set search_path from current
 as $$
-declare
-    fallen uuid[];
-    lost uuid[];
 begin
-    fallen := array(
+    return array(
         with recursive fall (id) as (
             select j.id
             from jobs j
@@ -114,66 +127,98 @@ begin
             select c.id
             from fall f
             cross join lateral (
-                select d.child from dependencies d where d.parent = f.id offset 0
+                select d.child
+                from dependencies d
+                where d.parent = f.id and d.policy = 'cancel'
+                offset 0
             ) d
             join jobs c on c.id = d.child
             where c.state = 'cancelled' and c.attempt = 0 and c.cause is not null
         )
-        select f.id from fall f except select u.id from unnest(fallen_with.ended) u(id)
-    );
-    if fallen = '{}' then
-        return fallen;
-    end if;
-    -- Another parent that stays as it is would cancel these again, and theirs.
-    lost := array(
-        with recursive loss (id) as (
-            select y.child
-            from (
-                -- A sort where a join of two arrays would be a loop in a loop.
-                select x.child, bool_or(x.is_ours) over (partition by x.parent) as is_ours
-                from (
-                    select c.id as child, d.parent, false as is_ours
-                    from unnest(fallen) f(id)
-                    join jobs c on c.id = f.id and not c.wait_for_any
-                    cross join lateral (
-                        select e.parent
-                        from dependencies e
-                        where e.child = f.id and e.policy = 'cancel'
-                        offset 0
-                    ) d
-                    where (
-                        select p.state from jobs p where p.id = d.parent
-                    ) in ('discarded', 'cancelled')
-                    union all
-                    select null, u.id, true
-                    from unnest(fallen || fallen_with.ended) u(id)
-                ) x
-            ) y
-            where y.child is not null and not y.is_ours
-            union
-            select c.id
-            from loss l
-            cross join lateral (
-                select d.child
-                from dependencies d
-                where d.parent = l.id and d.policy = 'cancel'
-                offset 0
-            ) d
-            join jobs c on c.id = d.child
-            where c.state = 'cancelled'
-                and c.attempt = 0
-                and c.cause is not null
-                and not c.wait_for_any
-        )
-        select l.id from loss l
-    );
-    return array(
-        select f.id from unnest(fallen) f(id) except select l.id from unnest(lost) l(id)
+        select f.id from fall f
+        except
+        select u.id from unnest(fallen_with.ended) u(id)
+        order by 1
     );
 end $$;
 comment on function fallen_with is
-    'The descendants of these ended jobs that were cancelled by a '
-    'cascade, never ran, and have no other ended parent against them.';
+    'The descendants that fell with these ended jobs and never ran.';
+
+create or replace function those_back(standing uuid[], asked uuid[], clashing uuid[])
+returns uuid[]
+language plpgsql stable
+set search_path from current
+as $$
+declare
+    edges record := edges_among(those_back.standing);
+    needs int[];
+    walk record;
+begin
+    -- What stays as it is keeps down what hangs below it. One that was asked for runs whatever
+    -- its parents did, unless its key is taken.
+    select array_agg(
+        case
+            when x.is_clashing then 0
+            when x.is_asked then null
+            when j.wait_for_any then x.inner_parents
+            when ended_parents_of(x.id) > x.inner_parents then 0
+            else 1
+        end
+        order by x.place
+    ) into needs
+    from (
+        -- A sort where joins of arrays would be loops in a loop.
+        select
+            y.id,
+            y.place,
+            bool_or(y.is_asked) over w as is_asked,
+            bool_or(y.is_clashing) over w as is_clashing,
+            (sum(y.n) over w)::int as inner_parents
+        from (
+            select s.id, s.place, false as is_asked, false as is_clashing, 0 as n
+            from unnest(those_back.standing) with ordinality s(id, place)
+            union all
+            select a.id, null, true, false, 0 from unnest(those_back.asked) a(id)
+            union all
+            select c.id, null, false, true, 0 from unnest(those_back.clashing) c(id)
+            union all
+            select those_back.standing[e.child], null, false, false, 1
+            from unnest(edges.children) e(child)
+        ) y
+        window w as (partition by y.id)
+    ) x
+    cross join lateral (
+        select w.wait_for_any from jobs w where w.id = x.id offset 0
+    ) j
+    where x.place is not null;
+    walk := spread(needs, edges.children, edges.parents);
+    return array(
+        select s.id
+        from unnest(those_back.standing, walk.origins) s(id, origin)
+        where s.origin is null
+        except
+        select a.id
+        from unnest(those_back.asked) a(id)
+        order by 1
+    );
+end $$;
+comment on function those_back is
+    'Which of these ended jobs (sorted ids, with all that fell with them) come back beside those '
+    'asked for: not one whose unique key is taken, nor one that another ended parent stands '
+    'against, nor what hangs below these.';
+
+create or replace function ended_parents_of(child uuid) returns bigint
+language sql stable
+set search_path from current
+return (
+    select count(*)
+    from dependencies d
+    join jobs p on p.id = d.parent
+    where d.child = ended_parents_of.child
+        and d.policy = 'cancel'
+        and p.state in ('discarded', 'cancelled')
+);
+comment on function ended_parents_of is 'How many ended parents would cancel a job.';
 
 create or replace function let_go(held uuid[]) returns void
 language plpgsql volatile
@@ -191,13 +236,17 @@ end $$;
 comment on function let_go is
     'Held children (rows held) wait no longer for the parents that hold them.';
 
-create or replace function revive(ended uuid[]) returns void
+create or replace function revive(asked uuid[], along uuid[]) returns void
 language plpgsql volatile
 set search_path from current
 as $$
 declare
+    back constant uuid[] := revive.asked || revive.along;
     children uuid[];
 begin
+    if back = '{}' then
+        return;
+    end if;
     update jobs j
     set state = 'blocked',
         failures = 0,
@@ -205,40 +254,62 @@ begin
         cancel_requested_at = null,
         cause = null,
         reason = null,
-        run_at = least(j.run_at, clock_timestamp())
-    where j.id = any(ended);
-    -- A parent that has ended by now is waited for no more, even if it is retried later.
+        run_at = case
+            when j.id = any(revive.asked) then least(j.run_at, clock_timestamp())
+            else j.run_at
+        end
+    where j.id = any(back);
+    -- Whoever asks for a job wants it to run: its parents that have ended by now do not matter,
+    -- even if they are retried later. Where any of several is enough, those left may still do.
     update dependencies d set policy = 'continue'
-    where d.child = any(ended)
+    where d.child = any(revive.asked)
         and d.policy <> 'continue'
-        and (select p.state from jobs p where p.id = d.parent) in ('discarded', 'cancelled');
+        and (select p.state from jobs p where p.id = d.parent) in ('discarded', 'cancelled')
+        and (
+            select not c.wait_for_any or not has_unfinished_parent(c.id)
+            from jobs c
+            where c.id = d.child
+        );
     insert into blocked (job_id, remaining, priority, queue, wait_for_any)
     select j.id, 0, j.priority, j.queue, j.wait_for_any
     from jobs j
-    where j.id = any(ended)
+    where j.id = any(back)
     order by j.id;
     -- Its children count it again; those that it held wait for it as for any parent.
     children := array(
         select distinct d.child
-        from dependencies d
-        join blocked b on b.job_id = d.child
-        where d.parent = any(ended)
+        from unnest(back) p(id)
+        cross join lateral (
+            select y.child from dependencies y where y.parent = p.id offset 0
+        ) d
+        cross join lateral (select from blocked x where x.job_id = d.child offset 0) b
         order by d.child
     );
     perform from blocked b where b.job_id = any(children) order by b.job_id for update;
     update jobs j set cause = null, reason = null
     where j.id = any(children) and j.cause is not null;
-    perform hold_children(children);
+    perform hold_children(children || back);
     -- In a new statement, under the locks: a child that went
     -- on without its parent has nothing to do with it any more.
     delete from dependencies d
-    where d.parent = any(ended)
+    where d.parent = any(back)
         and (
             select c.state from jobs c where c.id = d.child
         ) in ('ready', 'scheduled', 'running');
-    perform recount(children || ended);
-    perform unblock(ended);
+    perform recount(children || back);
+    perform unblock(back);
 end $$;
 comment on function revive is
-    'Puts ended jobs (rows held) back to wait: for '
-    'their parents if some are unfinished, else ready.';
+    'Puts ended jobs (rows held) back to wait for their unfinished parents, else ready: those '
+    'asked for, and those that come along.';
+
+create or replace function has_unfinished_parent(child uuid) returns boolean
+language sql stable
+set search_path from current
+return exists (
+    select from dependencies d
+    join jobs p on p.id = d.parent
+    where d.child = has_unfinished_parent.child and p.finished_at is null
+    offset 0
+);
+comment on function has_unfinished_parent is 'Whether a parent of the job has yet to end.';

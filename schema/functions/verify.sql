@@ -80,6 +80,21 @@ begin
         where b.wait_for_any and has_its_parent(b.job_id);
     return query
         select
+            'a blocked job that waits for any of its parents has one left',
+            count(*),
+            min(b.job_id::text)
+        from blocked b
+        where b.wait_for_any and lifelines_of(b.job_id) = 0;
+    return query
+        select
+            'a blocked job has a cause exactly while it is held',
+            count(*),
+            min(b.job_id::text)
+        from blocked b
+        join jobs j on j.id = b.job_id
+        where (j.cause is null) <> (holder_of(j.id, j.wait_for_any) is null);
+    return query
+        select
             'no blocked job has a parent that should have cancelled it',
             count(*),
             min(b.job_id::text)

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Engine, Error, rest};
+use crate::model::Input;
+use crate::store::inputs::inputs_of;
 use crate::store::inspect::{
     self, Explanation, JobDetails, JobFilter, JobPage, QueueFigures, Stats, WorkerFigures,
 };
@@ -65,6 +67,15 @@ impl Engine {
     /// By class; see [`Error`].
     pub async fn explain(&self, id: Uuid) -> Result<Option<Explanation>, Error> {
         inspect::explain(&*self.connection().await?, id).await
+    }
+
+    /// What the parents of these jobs gave, each with the job that it is for; 10,000 at most.
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn inputs(&self, jobs: &[Uuid]) -> Result<Vec<(Uuid, Input)>, Error> {
+        inputs_of(&*self.connection().await?, jobs).await
     }
 
     /// The queues that have settings, or in which something waits or runs.

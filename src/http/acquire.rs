@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::app::App;
 use super::body;
 use super::interval::Interval;
+use super::jobs::inputs::InputBody;
 use super::problem::Problem;
 use crate::engine::AcquireCall;
-use crate::model::{AcquiredJob, RawJson, Token};
+use crate::model::{AcquiredJob, Execution, RawJson, Token};
 
 /// Load balancers cut requests at a minute.
 const MOST_WAIT: Duration = Duration::from_secs(30);
@@ -52,6 +53,9 @@ struct AcquireBody {
     metadata: Option<RawJson>,
     /// The worker's own number of this call, from 1; see the heartbeat's `seen_call`.
     call_number: Option<i64>,
+    /// Bring what the parents of each job gave.
+    #[serde(default)]
+    inputs: bool,
     /// Wait so long for a job if there is none, in milliseconds; more than 30,000 is taken as that.
     wait_ms: Option<u64>,
 }
@@ -84,6 +88,9 @@ struct AcquiredBody {
     run_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
+    /// What the parents gave, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<Vec<InputBody>>,
 }
 
 /// Take ready jobs for a worker, most urgent first
@@ -103,13 +110,36 @@ async fn acquire(
     body::Json(asked): body::Json<AcquireBody>,
 ) -> Result<Json<AcquireAnswer>, Problem> {
     let wait = Duration::from_millis(asked.wait_ms.unwrap_or(0)).min(MOST_WAIT);
+    let (worker, with_inputs) = (asked.worker, asked.inputs);
     let call = asked.into_call(app.engine.settings().lease);
     let jobs = if wait.is_zero() {
         app.engine.acquire(call).await?
     } else {
         app.engine.acquire_wait(call, wait, app.shutdown.token()).await?
     };
-    Ok(Json(AcquireAnswer { jobs: jobs.into_iter().map(AcquiredBody::from).collect() }))
+    let mut jobs: Vec<AcquiredBody> = jobs.into_iter().map(AcquiredBody::from).collect();
+    if with_inputs && !jobs.is_empty() {
+        if let Err(error) = bring_inputs(&app, &mut jobs).await {
+            // An answer without them would be taken for one of a job that has none.
+            let executions = jobs.iter().map(AcquiredBody::execution).collect();
+            app.engine.release(worker, executions).await?;
+            return Err(error);
+        }
+    }
+    Ok(Json(AcquireAnswer { jobs }))
+}
+
+async fn bring_inputs(app: &App, jobs: &mut [AcquiredBody]) -> Result<(), Problem> {
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.job_id).collect();
+    let mut found = app.engine.inputs(&ids).await?.into_iter().peekable();
+    for job in jobs {
+        let mut own = Vec::new();
+        while let Some((_, input)) = found.next_if(|(id, _)| *id == job.job_id) {
+            own.push(InputBody::from(input));
+        }
+        job.inputs = Some(own);
+    }
+    Ok(())
 }
 
 impl AcquireBody {
@@ -128,6 +158,12 @@ impl AcquireBody {
     }
 }
 
+impl AcquiredBody {
+    fn execution(&self) -> Execution {
+        Execution { job_id: self.job_id, attempt: self.attempt, token: self.token }
+    }
+}
+
 impl From<AcquiredJob> for AcquiredBody {
     fn from(job: AcquiredJob) -> Self {
         AcquiredBody {
@@ -141,6 +177,7 @@ impl From<AcquiredJob> for AcquiredBody {
             timeout: job.timeout.map(Interval),
             run_at: job.run_at,
             created_at: job.created_at,
+            inputs: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod code;
 mod execution;
+mod input;
 mod job;
 mod schema;
 mod state;
@@ -19,6 +20,7 @@ mod verdict;
 
 pub use code::Code;
 pub use execution::{AcquiredJob, Execution};
+pub use input::Input;
 pub use job::{Dependency, NewJob, OnParentFailure, Parent, WaitFor};
 pub use schema::{BadSchemaName, SchemaName};
 pub use state::JobState;

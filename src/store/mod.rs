@@ -12,6 +12,7 @@ pub mod enqueue;
 pub mod finish;
 pub mod handler;
 pub mod heartbeat;
+pub mod inputs;
 pub mod inspect;
 pub mod maintain;
 pub mod operate;

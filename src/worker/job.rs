@@ -9,16 +9,19 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::core::Core;
+use super::inputs::Inputs;
 use super::stop::{StopReason, StopSignal};
 use crate::db::{Error, GenericClient};
+use crate::engine::Engine;
 use crate::model::{AcquiredJob, RawJson, SchemaName};
 use crate::store::handler::complete_on;
 
 /// One execution of a job, handed to its handler.
-#[derive(Debug)]
 pub struct Job {
     acquired: AcquiredJob,
     worker: Uuid,
+    engine: Engine,
     schema: Arc<SchemaName>,
     signal: StopSignal,
     /// Completed in the handler's own transaction: there is nothing left for the runtime to say.
@@ -26,13 +29,15 @@ pub struct Job {
 }
 
 impl Job {
-    pub(super) fn new(
-        acquired: AcquiredJob,
-        worker: Uuid,
-        schema: Arc<SchemaName>,
-        signal: StopSignal,
-    ) -> Self {
-        Job { acquired, worker, schema, signal, settled: Arc::default() }
+    pub(super) fn new(acquired: AcquiredJob, core: &Core, signal: StopSignal) -> Self {
+        Job {
+            acquired,
+            worker: core.id,
+            engine: core.engine.clone(),
+            schema: core.schema.clone(),
+            signal,
+            settled: Arc::default(),
+        }
     }
 
     /// The job's id.
@@ -98,6 +103,30 @@ impl Job {
         self.acquired.args.get()
     }
 
+    /// The results of the parents, read from the database; a handler on a thread of its own uses
+    /// [`inputs_blocking`](Self::inputs_blocking).
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    pub async fn inputs(&self) -> Result<Inputs, Error> {
+        let inputs = self.engine.inputs(&[self.id()]).await?;
+        Ok(Inputs(inputs.into_iter().map(|(_, input)| input).collect()))
+    }
+
+    /// The same, for a handler that was given with [`on_blocking`](super::Worker::on_blocking).
+    ///
+    /// # Errors
+    ///
+    /// By class; see [`Error`].
+    ///
+    /// # Panics
+    ///
+    /// In an async handler, whose thread must not wait.
+    pub fn inputs_blocking(&self) -> Result<Inputs, Error> {
+        tokio::runtime::Handle::current().block_on(self.inputs())
+    }
+
     /// Cancelled when the handler is to stop: pass it on, or look at it between steps.
     #[must_use]
     pub fn stopping(&self) -> &CancellationToken {
@@ -135,6 +164,12 @@ impl Job {
 
     pub(super) fn settled(&self) -> Settled {
         Settled(self.settled.clone())
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("acquired", &self.acquired).finish_non_exhaustive()
     }
 }
 

@@ -40,6 +40,7 @@ mod execute;
 mod finisher;
 mod handler;
 mod heart;
+mod inputs;
 mod job;
 mod lane;
 mod ledger;
@@ -54,6 +55,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+pub use inputs::{InputError, Inputs};
 pub use job::Job;
 pub use outcome::Outcome;
 pub use stop::StopReason;

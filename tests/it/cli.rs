@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::harness::{Db, wait_until};
 use crate::worker::{DEADLINE, ended, enqueue, execution, job, reaches, state};
-use rowlock::NewJob;
+use rowlock::{Client as Rowlock, NewJob};
 
 const ROWLOCK: &str = env!("CARGO_BIN_EXE_rowlock");
 
@@ -108,6 +108,24 @@ async fn exit_codes_tell_failure_usage_and_absence_apart() {
         .expect("rowlock runs");
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("--database-url"));
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_reads_what_the_parents_gave() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let worker = work(&db, &["default", "--inputs", "--", "cat"]);
+    let graph = [
+        NewJob::new("rows", &[1, 2]).expect("JSON").reference("rows"),
+        NewJob::new("sum", "all").expect("JSON").depends_on("rows"),
+    ];
+    let answers = Rowlock::default().enqueue(&client, &graph).await.expect("taken");
+    reaches(&client, answers[1].job_id, "completed").await;
+    let (_, _, result) = execution(&client, answers[1].job_id, 1).await;
+    let rows = json!({"args": [1, 2], "inputs": {}});
+    assert_eq!(result, Some(json!({"args": "all", "inputs": {"rows": rows}})));
+    terminate(worker).await;
     db.finish().await;
 }
 

@@ -1,5 +1,6 @@
 //! One run of the command.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -20,17 +21,23 @@ const PIPES_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Program {
     command: Arc<[OsString]>,
+    with_inputs: bool,
     kill_after: Duration,
 }
 
 impl Program {
-    pub(super) fn new(command: Vec<OsString>, shell: bool, kill_after: Duration) -> Self {
+    pub(super) fn new(
+        command: Vec<OsString>,
+        shell: bool,
+        with_inputs: bool,
+        kill_after: Duration,
+    ) -> Self {
         let command = if shell {
             vec!["sh".into(), "-c".into(), command.join(&OsString::from(" "))]
         } else {
             command
         };
-        Program { command: command.into(), kill_after }
+        Program { command: command.into(), with_inputs, kill_after }
     }
 
     /// Runs the command for one job.
@@ -39,6 +46,7 @@ impl Program {
     ///
     /// The words of the failed execution.
     pub(super) async fn run(&self, job: &Job) -> Result<Outcome, String> {
+        let told = self.told(job).await?;
         let mut child = self.spawn(job).map_err(|error| {
             format!("{} could not be started: {error}", self.command[0].display())
         })?;
@@ -46,11 +54,10 @@ impl Program {
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let args = job.raw_args().to_owned();
         let feeding = tokio::spawn(async move {
             if let Some(mut stdin) = stdin {
                 // A command that does not read its args is no fault.
-                let _ = stdin.write_all(args.as_bytes()).await;
+                let _ = stdin.write_all(told.as_bytes()).await;
             }
         });
         let result = tokio::spawn(async move { tail::last_json(stdout?).await });
@@ -69,6 +76,24 @@ impl Program {
         }
         let errors = patient(errors).await.unwrap_or_default();
         Err(if errors.is_empty() { status.to_string() } else { format!("{status}: {errors}") })
+    }
+
+    /// What the command reads.
+    async fn told(&self, job: &Job) -> Result<String, String> {
+        if !self.with_inputs {
+            return Ok(job.raw_args().to_owned());
+        }
+        let inputs = job.inputs().await.map_err(|error| format!("its inputs: {error}"))?;
+        if let Some(input) = inputs.iter().find(|input| input.omitted) {
+            return Err(format!(
+                "the result of {:?} is too large beside the others",
+                input.reference
+            ));
+        }
+        let inputs: BTreeMap<_, _> =
+            inputs.iter().map(|input| (&input.reference, &input.result)).collect();
+        let inputs = serde_json::to_string(&inputs).map_err(|error| error.to_string())?;
+        Ok(format!(r#"{{"args":{},"inputs":{inputs}}}"#, job.raw_args()))
     }
 
     fn spawn(&self, job: &Job) -> std::io::Result<Child> {

@@ -1,6 +1,7 @@
 //! `rowlock work`: a command as a worker.
 //!
-//! The command is run once a job. It gets the args as JSON on standard input, and the job's id,
+//! The command is run once a job. It gets the args as JSON on standard input, with `--inputs` an
+//! object of them and of what the parents gave, and the job's id,
 //! attempt, kind and queue in its environment. The last line of its standard output that is JSON
 //! is the result. Exit code 0 completes the job; any other fails it, with the end of its standard
 //! error as the words.
@@ -43,6 +44,10 @@ pub(super) struct Args {
     /// Hand the command to `sh -c` as one line
     #[arg(long)]
     shell: bool,
+    /// Give the command an object of the args and of the parents' results, by what the graph named
+    /// them: {"args": ..., "inputs": {"REF": ...}}
+    #[arg(long)]
+    inputs: bool,
     /// The worker's name, for people
     #[arg(long)]
     name: Option<String>,
@@ -80,7 +85,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     shutdown.on_signals()?;
     let mut options = args.database.options().await?;
     options.settings.listen_url = args.listen_url;
-    let program = Program::new(args.command, args.shell, args.kill_after);
+    let program = Program::new(args.command, args.shell, args.inputs, args.kill_after);
     let mut worker = Worker::with_options(options)
         .lease(args.lease)
         .poll(args.poll)

@@ -70,7 +70,7 @@ pub const EMBEDDED: Files = Files {
         "limits", "refuse", "ids", "wake",
         "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs", "enqueue",
         "entries", "enqueue_many",
-        "place", "cascade", "link", "reschedule", "take_back", "worker",
+        "place", "cascade", "fall", "link", "reschedule", "take_back", "worker",
         "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
         "operate", "retry", "reprioritize", "explain", "inputs", "rescue", "prune", "floors", "maintain",

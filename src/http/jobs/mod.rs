@@ -2,6 +2,7 @@
 
 mod enqueue;
 mod explain;
+pub(super) mod inputs;
 mod list;
 mod operate;
 mod show;
@@ -21,5 +22,6 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operate::retry))
         .routes(routes!(operate::reprioritize))
         .routes(routes!(explain::explain))
+        .routes(routes!(inputs::inputs))
         .routes(routes!(enqueue::workflow))
 }

@@ -83,6 +83,8 @@ async fn visit_jobs(api: &Api) {
     assert_eq!(moved["verdict"], "reprioritized");
     let why = api.get(&format!("/v1/jobs/{one}/explain")).await.json(200);
     assert_eq!(why["state"], "ready");
+    let given = api.get(&format!("/v1/jobs/{one}/inputs")).await.json(200);
+    assert_eq!(given["inputs"], json!([]));
 }
 
 async fn visit_work(api: &Api) {

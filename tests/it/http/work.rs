@@ -222,3 +222,39 @@ async fn what_a_worker_says_wrongly_is_refused() {
     api.stop().await;
     db.finish().await;
 }
+
+#[tokio::test]
+async fn inputs_come_with_a_job_when_asked_for() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let graph = json!({"jobs": [
+        {"ref": "rows", "kind": "a", "queue": "q"},
+        {"ref": "lost", "kind": "b", "queue": "q"},
+        {"kind": "c", "queue": "q", "depends_on":
+            ["rows", {"job": "lost", "on_parent_failure": "continue"}]},
+    ]});
+    let graph = api.post("/v1/workflows", graph).await.json(201);
+    let (worker, jobs) = acquire(&api, "q", 2).await;
+    let mut done = held(&jobs[0]);
+    done["result"] = json!({"n": 7});
+    let body = json!({"worker": worker, "executions": [done]});
+    api.post("/v1/executions/complete", body).await.json(200);
+    let mut lost = held(&jobs[1]);
+    lost["discard"] = json!(true);
+    let body = json!({"worker": worker, "executions": [lost]});
+    api.post("/v1/executions/fail", body).await.json(200);
+    let body = json!({"worker": worker, "queues": ["q"], "inputs": true});
+    let got = api.post("/v1/acquire", body).await.json(200)["jobs"][0].clone();
+    let ids = |n: usize| graph["jobs"][n]["id"].clone();
+    let expected = json!([
+        {"ref": "lost", "parent": ids(1), "state": "discarded", "result": null, "omitted": false},
+        {"ref": "rows", "parent": ids(0), "state": "completed", "result": {"n": 7}, "omitted": false},
+    ]);
+    assert_eq!((&got["job_id"], &got["inputs"]), (&ids(2), &expected));
+    let path = format!("/v1/jobs/{}/inputs", got["job_id"].as_str().expect("an id"));
+    assert_eq!(api.get(&path).await.json(200)["inputs"], expected);
+    let unknown = format!("/v1/jobs/{}/inputs", Uuid::now_v7());
+    api.get(&unknown).await.problem(404, "RL404");
+    api.stop().await;
+    db.finish().await;
+}

@@ -135,3 +135,23 @@ async fn running_and_scheduled_jobs_say_where_and_when() {
     assert_eq!(rows, 0);
     db.finish().await;
 }
+
+#[tokio::test]
+async fn one_that_waits_for_any_names_what_is_left_and_what_would_bring_it_back() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let call = json!([{"kind": "a", "ref": "a"}, {"kind": "a", "ref": "b"},
+        {"kind": "c", "wait_for": "any",
+            "depends_on": [{"job": "a", "on_parent_failure": "hold"}, "b"]},
+        {"kind": "d", "wait_for": "any", "depends_on": ["b"]}]);
+    let jobs: Vec<Uuid> = enqueue_many(&client, &call).await.iter().map(|job| job.job_id).collect();
+    says(&client, jobs[2], &["Waits for any of 2 parents"]).await;
+    discard(&client, &[acquire_job(&client, jobs[0]).await]).await;
+    let answer = says(&client, jobs[2], &["Waits for any of 1 parent"]).await;
+    assert_eq!(answer["waits_for"][0]["job_id"], json!(jobs[1]));
+    discard(&client, &[acquire_job(&client, jobs[1]).await]).await;
+    says(&client, jobs[2], &["Held: parent", &jobs[0].to_string(), "was discarded"]).await;
+    let cause = format!("Retry job {}, and this one comes back", jobs[1]);
+    says(&client, jobs[3], &["a parent was discarded", &cause]).await;
+    db.finish().await;
+}

@@ -81,6 +81,15 @@ const PLANTED: &[(&str, &[&str])] = &[
         &["no blocked job waits for any"],
     ),
     (
+        "with a as (update jobs set wait_for_any = true where kind = 'waiting'),
+            b as (update dependencies set policy = 'cancel'
+                where child = (select id from jobs where kind = 'waiting'))
+        update blocked set wait_for_any = true
+      where job_id = (select id from jobs where kind = 'waiting')",
+        &["has one left"],
+    ),
+    ("update jobs set cause = null where kind = 'waiting'", &["exactly while it is held"]),
+    (
         "insert into links select a.id, b.id, '1', 'cancel' from jobs a, jobs b
       where a.kind = 'running' and b.kind = 'ready'",
         &["no child is stranded by a lost link"],

@@ -135,6 +135,14 @@ async fn a_batch_names_the_first_wrong_job() {
             json!({"kind": "a", "depends_on": [{"job": "one", "on_parent_failure": "go"}]}),
             "depends_on of job 2 is not valid",
         ),
+        (
+            json!({"kind": "a", "depends_on": [{"job": "one", "on_parent_failure": 1}]}),
+            "depends_on of job 2 is not valid",
+        ),
+        (
+            json!({"kind": "a", "depends_on": [{"job": "one", "on_parent_failure": ["hold"]}]}),
+            "depends_on of job 2 is not valid",
+        ),
         (json!({"kind": "a", "depends_on": [{"job": "two"}]}), "depends_on of job 2 names no job"),
         (json!({"kind": "a", "depends_on": ["two"]}), "depends_on of job 2 names no job"),
         (json!({"kind": "a", "on_parent_failure": "x"}), "on_parent_failure of job 2 is not valid"),

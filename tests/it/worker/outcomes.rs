@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::{ended, enqueue, execution, job, reaches, start, state, worker};
 use crate::harness::Db;
-use rowlock::NewJob;
+use rowlock::model::OnParentFailure;
+use rowlock::{Client as Rowlock, NewJob};
 
 type Answer = Result<Outcome, String>;
 
@@ -168,6 +169,44 @@ async fn what_no_column_can_hold_fails_its_own_job_only() {
         reaches(&client, id, "discarded").await;
     }
     assert!(ended(&client, large, 1).await.1.expect("an error").contains("too large"));
+    running.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_handler_reads_what_the_parents_gave() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let running = start(
+        worker(&db)
+            .queue("default", 8)
+            .on("give", |job: Job| async move { Outcome::complete_with(&job.args::<Vec<u32>>()?) })
+            .on("lose", |_: Job| async { Answer::Ok(Outcome::Discard("lost".to_owned())) })
+            .on("sum", |job: Job| async move {
+                let inputs = job.inputs().await?;
+                let (rows, lost) = (inputs.get::<Vec<u32>>("rows")?, inputs.find::<u32>("lost")?);
+                assert!(lost.is_none() && inputs.iter().count() == 2);
+                anyhow::Ok(Outcome::complete_with(&rows.iter().sum::<u32>())?)
+            })
+            .on_blocking("double", |job: Job| {
+                let sum: u32 = job.inputs_blocking()?.get("sum")?;
+                anyhow::Ok(Outcome::complete_with(&(sum * 2))?)
+            }),
+    );
+    let jobs = vec![
+        NewJob::new("give", &[1, 2, 3]).expect("JSON").reference("rows"),
+        job("lose").reference("lost"),
+        job("sum")
+            .reference("sum")
+            .depends_on("rows")
+            .depends_on_with("lost", OnParentFailure::Continue),
+        job("double").depends_on("sum"),
+    ];
+    let ids = Rowlock::default().enqueue(&client, &jobs).await.expect("taken");
+    let ids: Vec<_> = ids.iter().map(|answer| answer.job_id).collect();
+    reaches(&client, ids[3], "completed").await;
+    assert_eq!(execution(&client, ids[2], 1).await.2, Some(json!(6)));
+    assert_eq!(execution(&client, ids[3], 1).await.2, Some(json!(12)));
     running.stop().await;
     db.finish().await;
 }

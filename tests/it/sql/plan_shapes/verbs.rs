@@ -172,18 +172,24 @@ impl<'a> Walk<'a> {
                 "fan",
             ),
             (
+                "fail a parent of any",
+                "array(select generate_series(2, M)), array_fill(1, array[N])",
+                "fan",
+            ),
+            (
                 "complete parents",
                 "array_fill(M, array[N]), array(select generate_series(1, N))",
                 "in",
             ),
         ] {
-            let m = n + 1;
+            let (m, any) = (n + 1, verb.ends_with("any"));
             let edges = edges.replace('N', &n.to_string()).replace('M', &m.to_string());
             let sql = format!(
                 "select count(*) - 1 from enqueue_batch(
                     array_fill('k'::text, array[{m}]), array_fill('{{}}'::jsonb, array[{m}]),
                     array_fill('{queue}'::text, array[{m}]), null, null, null, null, null, null,
-                    {edges}, array_fill(null::uuid, array[{n}]), array_fill('cancel'::text, array[{n}]))"
+                    {edges}, array_fill(null::uuid, array[{n}]), array_fill('cancel'::text, array[{n}]),
+                    wait_for_any => array_fill({any}, array[{m}]))"
             );
             let plans = self.session.plans_of(&sql, i64::from(n)).await;
             self.calls.push(Call { verb: "enqueue_batch graph", plans });
@@ -193,18 +199,38 @@ impl<'a> Walk<'a> {
             );
             self.run(&take).await;
             let (name, rest) = match verb {
-                "fail a parent" => ("fail", ", discard => '{true}'"),
+                "fail a parent" | "fail a parent of any" => ("fail", ", discard => '{true}'"),
                 _ => ("complete", ""),
             };
             let sql = format!("{name}({WORKER}, {GOT}{rest})");
             let sql = format!("select {n} / greatest(count(*), {n} / count(*)) from {sql}");
             let plans = self.session.plans_of(&sql, 1).await;
             self.calls.push(Call { verb, plans });
+            self.after(verb).await;
             // The children that became ready go before the next graph is acquired.
             let rest =
                 format!("select cancel(array(select job_id from ready where queue = '{queue}'))");
             self.run(&rest).await;
         }
+    }
+
+    /// What may follow when a parent has ended.
+    async fn after(&mut self, verb: &str) {
+        let (verb, from, expected) = match verb {
+            "complete parents" => (
+                "inputs_of",
+                "inputs_of(array(select child from dependencies
+                    where parent = (select job_id from got limit 1)))",
+                self.n,
+            ),
+            "fail a parent of any" => {
+                ("retry and all below", "retry(array(select job_id from got))", 1)
+            }
+            _ => return,
+        };
+        let sql = format!("select count(*) from {from}");
+        let plans = self.session.plans_of(&sql, i64::from(expected)).await;
+        self.calls.push(Call { verb, plans });
     }
 
     /// Parents that exist already: attached inside COMMIT, or by the duty.
