@@ -81,6 +81,7 @@ as $$
 declare
     children uuid[];
     counts int[];
+    held uuid[];
     freed uuid[];
     early uuid[];
 begin
@@ -93,17 +94,32 @@ begin
         cross join lateral (
             select y.child from dependencies y where y.parent = p.id offset 0
         ) d
-        join blocked b on b.job_id = d.child
         group by d.child
     ) x;
     if children is null then
         return;
     end if;
-    perform from blocked b where b.job_id = any(children) order by b.job_id for update;
+    -- Those that still wait: looked up once a child here, not once an edge above.
+    held := array(
+        select b.job_id
+        from blocked b
+        where b.job_id = any(children)
+        order by b.job_id for update
+    );
+    -- A child's count is found by its place among the sorted children: with a join, statistics that
+    -- call blocked small would have all of one read for each row of the other. In a query of its
+    -- own the array is unpacked once.
     with gone as (
         delete from blocked b
-        using unnest(children, counts) c(child, n)
-        where b.job_id = c.child and (b.remaining = c.n or b.wait_for_any)
+        where b.job_id = any(held)
+            and (
+                b.wait_for_any
+                or b.remaining = counts[
+                    width_bucket(
+                        b.job_id, array(select u.id from unnest(children) u(id) order by u.id)
+                    )
+                ]
+            )
         returning b.job_id, b.wait_for_any
     )
     select
@@ -114,10 +130,12 @@ begin
     if early is not null then
         delete from links l where l.child = any(early);
     end if;
-    if coalesce(cardinality(freed), 0) < cardinality(children) then
-        update blocked b set remaining = b.remaining - c.n
-        from unnest(children, counts) c(child, n)
-        where b.job_id = c.child;
+    if coalesce(cardinality(freed), 0) < cardinality(held) then
+        update blocked b
+        set remaining = b.remaining - counts[
+            width_bucket(b.job_id, array(select u.id from unnest(children) u(id) order by u.id))
+        ]
+        where b.job_id = any(held);
     end if;
     if freed is not null then
         perform place(freed);

@@ -211,6 +211,7 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
+    given text[];
     wrong record;
 begin
     if read_edges.jobs is null then
@@ -221,8 +222,9 @@ begin
         array_agg(e.parent order by e.k),
         array_agg(e.outside order by e.k),
         array_agg(e.policy order by e.k),
+        array_agg(case when e.parent is not null then e.name end order by e.k),
         array_agg(e.name order by e.k)
-    into children, parents, outside, policies, names
+    into children, parents, outside, policies, names, given
     from (
         select
             row_number() over () as k,
@@ -230,22 +232,22 @@ begin
             r.n::int as parent,
             case when r.n is null and is_uuid(d.name) then d.name::uuid end as outside,
             d.policy,
-            case when r.n is not null then d.name end as name
+            d.name
         from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
-        cross join lateral dependencies_of(j.job) d
+        -- A barrier: else each edge would carry its whole entry, all its other edges with it, into
+        -- what row_number() keeps, which beyond work_mem is a file.
+        cross join lateral (select x.name, x.policy from dependencies_of(j.job) x offset 0) d
         left join unnest(read_edges.refs) with ordinality r(name, n) on r.name = d.name
     ) e;
-    if exists (
-        select from unnest(parents, outside) g(parent, outside)
-        where g.parent is null and g.outside is null
-    ) then
-        select j.n, d.name into wrong
-        from jsonb_array_elements(read_edges.jobs) with ordinality j(job, n)
-        cross join lateral dependencies_of(j.job) d
-        where not is_uuid(d.name) and d.name <> all (array_remove(read_edges.refs, null))
-        order by j.n limit 1;
+    select g.child, g.name into wrong
+    from unnest(children, parents, outside, given) with ordinality g(
+        child, parent, outside, name, k
+    )
+    where g.parent is null and g.outside is null
+    order by g.child, g.k limit 1;
+    if found then
         perform refuse(
-            'RL422', format('depends_on of job %s names no job', wrong.n), wrong.name,
+            'RL422', format('depends_on of job %s names no job', wrong.child), wrong.name,
             'Use a ref of this call or the id of a job.'
         );
     end if;

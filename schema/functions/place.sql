@@ -26,9 +26,13 @@ begin
     into due, seqs, woken
     from placed p;
     if due is not null then
-        update jobs j set state = 'ready', seq = g.seq
-        from unnest(due, seqs) g(id, seq)
-        where j.id = g.id;
+        -- By place, as in cascade_completed: ids and numbers are sorted alike.
+        update jobs j
+        set state = 'ready',
+            seq = seqs[
+                width_bucket(j.id, array(select u.id from unnest(due) u(id) order by u.id))
+            ]
+        where j.id = any(due);
         perform wake(woken);
     end if;
     if coalesce(cardinality(due), 0) < cardinality(place.ids) then
