@@ -1,5 +1,18 @@
 -- What becomes of a workflow, read from its jobs: at most so many as one call may bring.
 
+create or replace function went_on_without(job uuid) returns boolean
+language sql stable
+set search_path from current
+return (
+    select coalesce(bool_and(c.state = 'completed'), false)
+    from dependencies d
+    cross join lateral (select x.state from jobs x where x.id = d.child offset 0) c
+    where d.parent = went_on_without.job
+);
+comment on function went_on_without is
+    'Whether a job has children and all of them completed, as those do that '
+    'wait for any of several or continue.';
+
 create or replace function workflow_status(id uuid)
 returns table (
     workflow uuid,
@@ -55,7 +68,14 @@ begin
     done := jobs - blocked - scheduled - ready - running;
     state := case
         when done < jobs then 'running'
-        when discarded > 0 then 'failed'
+        when exists (
+            select
+            from jobs j
+            where j.workflow = workflow_status.id
+                and j.state = 'discarded'
+                and not went_on_without(j.id)
+        )
+            then 'failed'
         when cancelled = 0 then 'completed'
         when exists (
             select
@@ -74,7 +94,8 @@ begin
 end $$;
 comment on function workflow_status is
     'Where a workflow stands: running while a job is unfinished, else failed if one was discarded '
-    'or fell with one that was, cancelled if one was cancelled, or completed. done is '
+    '(but for one whose children all completed without it) or fell with one that was, cancelled if '
+    'one was cancelled, or completed. done is '
     'how many of its jobs have ended, pruned ones too; held ones are blocked until a person acts. '
     'No row for an unknown id.';
 

@@ -203,6 +203,19 @@ async fn its_state_follows_from_its_jobs() {
     drain(&client).await;
     assert_eq!(status(&client, id).await, "cancelled 3/3");
 
+    // One of two mirrors is down, and what needs any of them completes.
+    let call = json!({"workflow": "n", "jobs": [{"kind": "a", "ref": "a"}, {"kind": "b", "ref": "b"},
+        {"kind": "c", "depends_on": ["a", "b"], "wait_for": "any"}]});
+    for (failing, expected) in [(1, "completed 3/3"), (2, "failed 3/3")] {
+        let jobs = enqueue_many(&client, &call).await;
+        let id = workflow_of(&client, &jobs[0]).await.expect("one");
+        for job in &jobs[..failing] {
+            discard(&client, &[acquire_job(&client, job.job_id).await]).await;
+        }
+        drain(&client).await;
+        assert_eq!(status(&client, id).await, expected);
+    }
+
     // It falls with a job that is in no workflow.
     let outside = enqueue(&client, "'outside'").await;
     let call = json!({"workflow": "n", "jobs": [{"kind": "c", "depends_on": [outside]}]});
