@@ -1,22 +1,26 @@
-//! What graphs cost: fan-out, fan-in, layers and chains, by bare SQL from 1, 8 and 64 sessions; and
-//! a hop of a chain through one LISTEN-driven worker. On demand: `make bench ROW=cascade`.
+//! What graphs cost: fan-out, fan-in, layers and chains, by bare SQL from 1, 8 and 64 sessions; a
+//! hop of a chain through one LISTEN-driven worker; the end of what hangs from a discarded root; a
+//! million edges. On demand: `make bench ROW=cascade`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+mod completers;
 
 use rowlock::model::NewJob;
 use serde_json::json;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use self::completers::{beside, discard, finish};
 use crate::drain::by_worker;
-use crate::support::{
-    Bench, QUEUE, RUNS, Report, Rows, connect, median, millis, noop, percentile, rate,
-};
+use crate::support::{Bench, RUNS, Report, Rows, median, noop, rate};
 
-pub(crate) const ROWS: &[&str] =
-    &["cascade_fan_out", "cascade_fan_in", "cascade_layered", "cascade_chain", "cascade_hop"];
+pub(crate) const ROWS: &[&str] = &[
+    "cascade_fan_out",
+    "cascade_fan_in",
+    "cascade_layered",
+    "cascade_chain",
+    "cascade_hop",
+    "cascade_discard",
+    "cascade_million",
+];
 
 const SIZES: [usize; 4] = [50, 1_000, 10_000, 100_000];
 const COMPLETERS: [usize; 3] = [1, 8, 64];
@@ -27,147 +31,156 @@ const BATCH: i32 = 16;
 /// Jobs of one enqueue.
 const CALL: usize = 10_000;
 
-/// A child has so many parents at most.
-const MOST_PARENTS: usize = 10_000;
+/// Edges of one enqueue.
+const EDGES: usize = 100_000;
 
 /// Layers of the layered graph; each job waits for a block of the layer above.
 const LAYERS: usize = 10;
 const BLOCK: usize = 10;
+
+/// Jobs of a chain that one session walks at most: a hop costs the same at any depth.
+const WALK: usize = 2_000;
 
 /// Jobs of the chain whose hops are timed.
 const HOPS: usize = 1_000;
 
 pub(crate) async fn report(rows: Rows) {
     let mut report = Report::rows("cascade").await;
-    if rows.has("cascade_fan_out") {
-        for size in SIZES {
-            fan_out(&mut report, size).await;
-        }
-    }
-    if rows.has("cascade_fan_in") {
-        for size in SIZES.into_iter().filter(|size| *size <= MOST_PARENTS) {
-            for completers in COMPLETERS {
+    for size in SIZES {
+        for completers in COMPLETERS.into_iter().filter(|completers| *completers <= size) {
+            if rows.has("cascade_fan_out") {
+                fan_out(&mut report, size, completers).await;
+            }
+            if rows.has("cascade_fan_in") {
                 fan_in(&mut report, size, completers).await;
             }
-        }
-    }
-    if rows.has("cascade_layered") {
-        for size in SIZES.into_iter().filter(|size| LAYERS * BLOCK <= *size) {
-            for completers in COMPLETERS {
+            if rows.has("cascade_layered") && LAYERS * BLOCK <= size {
                 layered(&mut report, size, completers).await;
             }
-        }
-    }
-    if rows.has("cascade_chain") {
-        for size in SIZES.into_iter().filter(|size| *size <= CALL) {
-            chain(&mut report, size).await;
+            if rows.has("cascade_chain") {
+                chain(&mut report, size, completers).await;
+            }
         }
     }
     if rows.has("cascade_hop") {
         hop(&mut report).await;
     }
+    if rows.has("cascade_discard") {
+        discarded(&mut report, "chain", CALL, |n| n - 1).await;
+        discarded(&mut report, "tree", 100_000, |n| n / 2).await;
+    }
+    if rows.has("cascade_million") {
+        million(&mut report).await;
+    }
     report.end();
 }
 
-/// The call that completes a root with so many children.
-async fn fan_out(report: &mut Report, size: usize) {
-    let mut runs = Vec::new();
+/// The largest take long to build, and vary less.
+fn runs(size: usize) -> usize {
+    if size < 100_000 { RUNS } else { 1 }
+}
+
+/// So many children in all, below one root for each completer; all roots complete at once.
+async fn fan_out(report: &mut Report, size: usize, completers: usize) {
+    let (mut took, mut calls) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let bench = Bench::plain().await;
-        let root = enqueue(&bench, vec![noop()]).await[0];
-        for start in (0..size).step_by(CALL) {
-            let children = size.min(start + CALL) - start;
-            enqueue(&bench, (0..children).map(|_| noop().depends_on(root)).collect()).await;
-        }
-        runs.push(finish(&bench, 1, 1, 1).await.calls[0]);
+        let roots = enqueue(&bench, vec![noop(); completers]).await;
+        let child = |n: usize| noop().queue("children").depends_on(roots[n % completers]);
+        enqueue(&bench, (0..size).map(child).collect()).await;
+        let finished = finish(&bench, completers, 1, completers).await;
+        took.push(finished.ms());
+        calls.extend(finished.calls);
         assert_eq!(bench.ready().await, i64::try_from(size).expect("few"));
         bench.verify().await;
         bench.end().await;
     }
-    let ms = median(runs.clone());
-    let beside =
-        json!({ "children": size, "jobs_per_second": size as f64 / ms * 1e3, "runs": runs });
+    let ms = median(took.clone());
+    let mut beside = beside(size, completers, calls);
+    beside["jobs_per_second"] = json!(size as f64 / ms * 1e3);
+    beside["runs"] = json!(took);
     report.figure("cascade_fan_out", "ms", ms, beside);
 }
 
 /// So many parents of one child, against as many jobs without it.
 async fn fan_in(report: &mut Report, size: usize, completers: usize) {
-    let mut runs = Vec::new();
-    let mut calls = Vec::new();
-    for _ in 0..RUNS {
+    let (mut pairs, mut calls) = (Vec::new(), Vec::new());
+    for _ in 0..runs(size) {
         let mut took = [0.0; 2];
         for (edges, took) in [false, true].into_iter().zip(&mut took) {
             let bench = Bench::plain().await;
-            let parents = enqueue(&bench, (0..size).map(|_| noop()).collect()).await;
+            let parents = enqueue(&bench, vec![noop(); size]).await;
             if edges {
-                let child = parents.into_iter().fold(noop(), NewJob::depends_on);
-                enqueue(&bench, vec![child]).await;
+                let child = noop().queue("children");
+                enqueue(&bench, vec![parents.into_iter().fold(child, NewJob::depends_on)]).await;
             }
             let finished = finish(&bench, completers, BATCH, size).await;
-            *took = millis(finished.took);
+            *took = finished.ms();
             if edges {
                 calls.extend(finished.calls);
-                assert_eq!(bench.ready().await, 1, "the child is released");
             }
+            assert_eq!(bench.ready().await, i64::from(edges), "the child is released");
             bench.verify().await;
             bench.end().await;
         }
-        runs.push((took[1], took[0]));
+        pairs.push((took[1], took[0]));
     }
     let of = |run: &(f64, f64)| run.0 / run.1;
-    let ratio = median(runs.iter().map(of).collect());
-    let run = runs.iter().find(|run| of(run).total_cmp(&ratio).is_eq()).expect("one of them");
-    let beside = json!({
-        "parents": size, "completers": completers, "ms": run.0, "ms_without": run.1,
-        "call_p50": percentile(calls.clone(), 0.5), "call_p99": percentile(calls, 0.99),
-        "runs": runs.iter().map(of).collect::<Vec<_>>(),
-    });
+    let ratio = median(pairs.iter().map(of).collect());
+    let run = pairs.iter().find(|run| of(run).total_cmp(&ratio).is_eq()).expect("one of them");
+    let mut beside = beside(size, completers, calls);
+    beside["ms"] = json!(run.0);
+    beside["ms_without"] = json!(run.1);
+    beside["jobs_per_second"] = json!(size as f64 / run.0 * 1e3);
+    beside["runs"] = json!(pairs.iter().map(of).collect::<Vec<_>>());
     report.figure("cascade_fan_in", "ratio", ratio, beside);
 }
 
 /// Layers whose neighbours are fully connected in blocks.
 async fn layered(report: &mut Report, size: usize, completers: usize) {
-    let width = size / LAYERS;
     let (mut rates, mut calls) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..runs(size) {
         let bench = Bench::plain().await;
-        let mut above: Vec<Uuid> = Vec::new();
-        for _ in 0..LAYERS {
-            let job = |n: usize| {
-                let parents = above.iter().skip(n / BLOCK * BLOCK).take(BLOCK);
-                parents.fold(noop(), |job, parent| job.depends_on(*parent))
-            };
-            above = enqueue(&bench, (0..width).map(job).collect()).await;
-        }
-        let finished = finish(&bench, completers, BATCH, width * LAYERS).await;
-        rates.push(rate(width * LAYERS, finished.took));
-        calls.extend(finished.calls);
-        bench.verify().await;
-        bench.end().await;
-    }
-    let beside = json!({
-        "jobs": width * LAYERS, "completers": completers, "runs": rates,
-        "call_p50": percentile(calls.clone(), 0.5), "call_p99": percentile(calls, 0.99),
-    });
-    report.figure("cascade_layered", "jobs/s", median(rates), beside);
-}
-
-/// A chain that one session walks.
-async fn chain(report: &mut Report, size: usize) {
-    let (mut rates, mut calls) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        let bench = Bench::plain().await;
-        enqueue(&bench, chain_of(size)).await;
-        let finished = finish(&bench, 1, 1, size).await;
+        build_layers(&bench, size / LAYERS, BLOCK).await;
+        let finished = finish(&bench, completers, BATCH, size).await;
         rates.push(rate(size, finished.took));
         calls.extend(finished.calls);
         bench.verify().await;
         bench.end().await;
     }
-    let beside = json!({
-        "jobs": size, "runs": rates,
-        "call_p50": percentile(calls.clone(), 0.5), "call_p99": percentile(calls, 0.99),
-    });
+    let mut beside = beside(size, completers, calls);
+    beside["runs"] = json!(rates);
+    report.figure("cascade_layered", "jobs/s", median(rates), beside);
+}
+
+/// A chain for each completer, so many jobs in all; or the first part of it.
+async fn chain(report: &mut Report, size: usize, completers: usize) {
+    let (mut rates, mut calls) = (Vec::new(), Vec::new());
+    let walked = size.min(completers * WALK);
+    for _ in 0..runs(size) {
+        let bench = Bench::plain().await;
+        let mut above = Vec::new();
+        for start in (0..size).step_by(CALL) {
+            let link = |n: usize| match n.checked_sub(completers) {
+                Some(parent) if start <= parent => {
+                    noop().reference(n.to_string()).depends_on(parent.to_string().as_str())
+                }
+                Some(parent) => noop().reference(n.to_string()).depends_on(above[parent]),
+                None => noop().reference(n.to_string()),
+            };
+            let call = (start..size.min(start + CALL)).map(link).collect();
+            let ids = enqueue(&bench, call).await;
+            above.extend(ids);
+        }
+        let finished = finish(&bench, completers, 1, walked).await;
+        rates.push(rate(walked, finished.took));
+        calls.extend(finished.calls);
+        bench.verify().await;
+        bench.end().await;
+    }
+    let mut beside = beside(size, completers, calls);
+    beside["walked"] = json!(walked);
+    beside["runs"] = json!(rates);
     report.figure("cascade_chain", "jobs/s", median(rates), beside);
 }
 
@@ -176,7 +189,7 @@ async fn hop(report: &mut Report) {
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         let bench = Bench::plain().await;
-        enqueue(&bench, chain_of(HOPS)).await;
+        enqueue(&bench, tree(&[], HOPS, |n| n - 1)).await;
         by_worker(&bench, HOPS).await;
         runs.push(1e3 / bench.drain_rate(0, HOPS).await);
         bench.verify().await;
@@ -185,12 +198,70 @@ async fn hop(report: &mut Report) {
     report.median("cascade_hop", "ms", runs);
 }
 
-fn chain_of(size: usize) -> Vec<NewJob> {
-    let job = |n: usize| match n {
-        0 => noop().reference("0"),
-        _ => noop().reference(n.to_string()).depends_on((n - 1).to_string().as_str()),
+/// The call that discards the root of so many jobs; job n, from 1, waits for `parent(n)`.
+async fn discarded(report: &mut Report, shape: &str, size: usize, parent: fn(usize) -> usize) {
+    let mut took = Vec::new();
+    for _ in 0..RUNS {
+        let bench = Bench::plain().await;
+        let mut jobs = Vec::new();
+        while jobs.len() < size {
+            let call = tree(&jobs, CALL.min(size - jobs.len()), parent);
+            jobs.extend(enqueue(&bench, call).await);
+        }
+        took.push(discard(&bench).await);
+        let fallen = bench.count("select count(*) from jobs where state = 'cancelled'").await;
+        assert_eq!(usize::try_from(fallen), Ok(size - 1), "all others are cancelled");
+        bench.verify().await;
+        bench.end().await;
+    }
+    let ms = median(took.clone());
+    let beside = json!({
+        "shape": shape, "jobs": size, "jobs_per_second": size as f64 / ms * 1e3, "runs": took,
+    });
+    report.figure("cascade_discard", "ms", ms, beside);
+}
+
+/// A million edges, drained by 64 sessions; once.
+async fn million(report: &mut Report) {
+    const WIDTH: usize = 1_200;
+    let bench = Bench::plain().await;
+    build_layers(&bench, WIDTH, 100).await;
+    let edges = bench.count("select count(*) from dependencies").await;
+    let finished = finish(&bench, 64, BATCH, LAYERS * WIDTH).await;
+    bench.expect(LAYERS * WIDTH, 0).await;
+    bench.verify().await;
+    bench.end().await;
+    let mut beside = beside(LAYERS * WIDTH, 64, finished.calls);
+    beside["edges"] = json!(edges);
+    report.figure("cascade_million", "edges/s", edges as f64 / finished.took.as_secs_f64(), beside);
+}
+
+/// The next so many jobs of a tree whose first ones are these; job n, from 1, waits for
+/// `parent(n)`.
+fn tree(above: &[Uuid], size: usize, parent: fn(usize) -> usize) -> Vec<NewJob> {
+    let job = |n: usize| match parent(n) {
+        0 => noop().reference(n.to_string()),
+        up if up <= above.len() => noop().reference(n.to_string()).depends_on(above[up - 1]),
+        up => noop().reference(n.to_string()).depends_on(up.to_string().as_str()),
     };
-    (0..size).map(job).collect()
+    (above.len() + 1..=above.len() + size).map(job).collect()
+}
+
+/// Layers so wide, of which each job waits for a block of the one above.
+async fn build_layers(bench: &Bench, width: usize, block: usize) {
+    let mut above: Vec<Uuid> = Vec::new();
+    for _ in 0..LAYERS {
+        let job = |n: usize| {
+            let parents = above.iter().skip(n / block * block).take(block);
+            parents.fold(noop(), |job, parent| job.depends_on(*parent))
+        };
+        let jobs: Vec<NewJob> = (0..width).map(job).collect();
+        let mut layer = Vec::new();
+        for call in jobs.chunks(EDGES / block) {
+            layer.extend(enqueue(bench, call.to_vec()).await);
+        }
+        above = layer;
+    }
 }
 
 async fn enqueue(bench: &Bench, jobs: Vec<NewJob>) -> Vec<Uuid> {
@@ -200,61 +271,4 @@ async fn enqueue(bench: &Bench, jobs: Vec<NewJob>) -> Vec<Uuid> {
         ids.extend(answers.iter().map(|answer| answer.job_id));
     }
     ids
-}
-
-/// What it took to complete jobs.
-struct Finished {
-    took: Duration,
-    /// Each completing call, in milliseconds.
-    calls: Vec<f64>,
-}
-
-/// Acquires and completes from so many sessions until so many jobs are done.
-async fn finish(bench: &Bench, completers: usize, batch: i32, jobs: usize) -> Finished {
-    let done = Arc::new(AtomicUsize::new(0));
-    let mut sessions = Vec::new();
-    for _ in 0..completers {
-        let client = connect(&bench.url).await;
-        client.batch_execute("set search_path = rowlock, pg_temp").await.expect("search_path");
-        sessions.push(client);
-    }
-    let started = Instant::now();
-    let mut loops = JoinSet::new();
-    for client in sessions {
-        let done = done.clone();
-        loops.spawn(async move { complete_until(&client, batch, &done, jobs).await });
-    }
-    let calls = loops.join_all().await.into_iter().flatten().collect();
-    Finished { took: started.elapsed(), calls }
-}
-
-async fn complete_until(
-    client: &tokio_postgres::Client,
-    batch: i32,
-    done: &AtomicUsize,
-    jobs: usize,
-) -> Vec<f64> {
-    let acquire = "select job_id, attempt, token from acquire($1, $2, $3)";
-    let acquire = client.prepare(acquire).await.expect("prepares");
-    let complete = "select verdict from complete($1, $2, $3, $4)";
-    let complete = client.prepare(complete).await.expect("prepares");
-    let (worker, mut calls) = (Uuid::now_v7(), Vec::new());
-    while done.load(Ordering::Relaxed) < jobs {
-        let most = i32::try_from(jobs).map_or(batch, |jobs| jobs.min(batch));
-        let got = client.query(&acquire, &[&worker, &vec![QUEUE], &most]).await.expect("acquires");
-        if got.is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            continue;
-        }
-        let ids: Vec<Uuid> = got.iter().map(|job| job.get(0)).collect();
-        let attempts: Vec<i32> = got.iter().map(|job| job.get(1)).collect();
-        let tokens: Vec<Uuid> = got.iter().map(|job| job.get(2)).collect();
-        let began = Instant::now();
-        let verdicts = client.query(&complete, &[&worker, &ids, &attempts, &tokens]).await;
-        calls.push(millis(began.elapsed()));
-        let verdicts = verdicts.expect("completes");
-        assert!(verdicts.iter().all(|row| row.get::<_, &str>(0) == "completed"), "all completed");
-        done.fetch_add(got.len(), Ordering::Relaxed);
-    }
-    calls
 }

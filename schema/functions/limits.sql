@@ -13,7 +13,7 @@ return case name
     when 'call_jobs' then 10000
     when 'call_edges' then 100000
     when 'call_bytes' then 67108864
-    when 'parents' then 10000
+    when 'parents' then 100000
     when 'max_attempts' then 1000
     when 'acquire_jobs' then 1000
     when 'acquire_queues' then 100

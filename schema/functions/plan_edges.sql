@@ -59,7 +59,6 @@ language plpgsql volatile
 set search_path from current
 as $$
 declare
-    wrong record;
     inherited int[] := array_fill(null::int, array[cardinality(ids)]);
     e record;
 begin
@@ -85,14 +84,6 @@ begin
         where owners[g.child] is null
         order by g.child, y.parent, y.outside, g.k
     ) x;
-    select e2.child, count(*) as n into wrong
-    from unnest(children) e2(child)
-    group by e2.child
-    having count(*) > limit_of('parents')
-    limit 1;
-    if found then
-        perform check_count('a job', 'parents', wrong.n, limit_of('parents'));
-    end if;
     remaining := array_fill(0, array[cardinality(ids)]);
     has_children := array_fill(false, array[cardinality(ids)]);
     for e in

@@ -2,7 +2,7 @@
 //! two hundred thousand jobs never analysed, and analysed; generic and custom; and how their work
 //! grows from a batch of ten to one of a thousand.
 
-mod explain;
+pub(super) mod explain;
 mod fill;
 mod judge;
 mod several;

@@ -189,9 +189,9 @@ async fn too_many_jobs_edges_and_parents_are_refused() {
     };
     refused(&client, "RL413", &many(10_001)).await;
     let parents = "select enqueue('a', depends_on => array(
-        select gen_random_uuid() from generate_series(1, 10001)))";
+        select gen_random_uuid() from generate_series(1, 100001)))";
     let error = refused(&client, "RL413", parents).await;
-    assert_eq!(error.message(), "a job takes at most 10000 parents");
+    assert_eq!(error.message(), "enqueue takes at most 100000 edges");
     let edges = "select count(*) from enqueue_many((
         select jsonb_agg(jsonb_build_object('kind', 'a', 'ref', n::text, 'depends_on',
             case when n > 320 then d.refs else '[]' end))

@@ -15,8 +15,8 @@ use crate::harness::sql::{run, value};
 const REPORT: &str = "
     set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;
     set auto_explain.log_format = json; set auto_explain.log_analyze = on;
-    set auto_explain.log_timing = off; set auto_explain.log_level = notice;
-    set client_min_messages = notice; set track_functions = 'all'";
+    set auto_explain.log_timing = off; set auto_explain.log_buffers = on;
+    set auto_explain.log_level = notice; set client_min_messages = notice; set track_functions = 'all'";
 
 /// Where the server looks for its libraries.
 const INSTALLED: &str = "select count(*) from pg_config c, pg_ls_dir(c.setting) f(file)
