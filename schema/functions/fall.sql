@@ -91,11 +91,10 @@ language plpgsql stable
 set search_path from current
 as $$
 begin
-    -- All that could fall. The first cause travels down from
-    -- what ended, each job taking it from one of its parents.
-    with recursive fall (id, cause, wait_for_any) as (
-        select d.child, min(coalesce(p.cause, p.id)::text)::uuid, b.wait_for_any
-        from jobs p
+    -- All that could fall.
+    with recursive fall (id, wait_for_any) as (
+        select d.child, b.wait_for_any
+        from unnest(closure_of.ended) p(id)
         cross join lateral (
             select y.child
             from dependencies y
@@ -105,39 +104,33 @@ begin
         cross join lateral (
             select x.wait_for_any from blocked x where x.job_id = d.child offset 0
         ) b
-        where p.id = any(closure_of.ended)
-        group by d.child, b.wait_for_any
         union
-        select x.child, x.cause, x.wait_for_any
-        from (
-            select distinct on (d.child) d.child, f.cause, b.wait_for_any
-            from fall f
-            cross join lateral (
-                select y.child
-                from dependencies y
-                where y.parent = f.id and y.policy = 'cancel'
-                offset 0
-            ) d
-            cross join lateral (
-                select x.wait_for_any from blocked x where x.job_id = d.child offset 0
-            ) b
-            order by d.child, f.cause
-        ) x
-    )
-    select
-        array_agg(x.id order by x.id),
-        array_agg(x.cause order by x.id),
-        coalesce(bool_or(x.wait_for_any), false)
-    into doomed, causes, has_any
-    from (
-        select f.id, min(f.cause::text)::uuid as cause, bool_or(f.wait_for_any) as wait_for_any
+        select d.child, b.wait_for_any
         from fall f
-        group by f.id
-    ) x;
+        cross join lateral (
+            select y.child
+            from dependencies y
+            where y.parent = f.id and y.policy = 'cancel'
+            offset 0
+        ) d
+        cross join lateral (
+            select x.wait_for_any from blocked x where x.job_id = d.child offset 0
+        ) b
+    )
+    select array_agg(f.id order by f.id), coalesce(bool_or(f.wait_for_any), false)
+    into doomed, has_any
+    from fall f;
     reached := doomed;
-    if has_any then
-        select s.doomed, s.causes into doomed, causes
-        from without_spared(reached) s;
+    if doomed is not null then
+        causes := array(
+            select distinct coalesce(j.cause, j.id) from jobs j where j.id = any(closure_of.ended)
+        );
+        if has_any or cardinality(causes) > 1 then
+            select s.doomed, s.causes into doomed, causes
+            from without_spared(reached) s;
+        else
+            causes := array_fill(causes[1], array[cardinality(doomed)]);
+        end if;
     end if;
     select array_agg(x.child order by x.child) into touched
     from (
@@ -192,8 +185,8 @@ begin
     where c.origin is not null;
 end $$;
 comment on function without_spared is
-    'Those of these jobs (sorted ids) that fall indeed: of those that '
-    'wait for any parent, only the ones that have none left.';
+    'Those of these jobs (sorted ids) that fall indeed, each with the first cause of one of its '
+    'parents: of those that wait for any parent, only the ones that have none left.';
 
 create or replace function cascade_ended(parents uuid[]) returns void
 language plpgsql volatile
@@ -274,29 +267,33 @@ create or replace function holder_of(child uuid, wait_for_any boolean) returns u
 language sql stable cost 10000
 set search_path from current
 return (
-    select p.id
-    from dependencies d
-    cross join lateral (
-        select x.id, x.state, x.finished_at from jobs x where x.id = d.parent offset 0
-    ) p
-    where d.child = holder_of.child
-        and d.policy = 'hold'
-        and p.state in ('cancelled', 'discarded')
-        -- By d, so that only a child with such an edge is looked at closer.
-        and (not holder_of.wait_for_any or (
-            select x.lifelines from prospects_of(array[d.child]) x
-        ) = (
-            select count(*)
-            from dependencies o
-            cross join lateral (
-                select
-                from jobs x
-                where x.id = o.parent and x.state in ('cancelled', 'discarded')
-                offset 0
-            ) x
-            where o.child = d.child and o.policy = 'hold'
-        ))
-    order by p.finished_at limit 1
+    select h.id
+    from (
+        select p.id, d.child
+        from dependencies d
+        cross join lateral (
+            select x.id, x.finished_at
+            from jobs x
+            where x.id = d.parent and x.state in ('cancelled', 'discarded')
+            offset 0
+        ) p
+        where d.child = holder_of.child and d.policy = 'hold'
+        order by p.finished_at limit 1
+    ) h
+    -- By h, so that only a child with such an edge is looked at closer, and once.
+    where not holder_of.wait_for_any or (
+        select x.lifelines from prospects_of(array[h.child]) x
+    ) = (
+        select count(*)
+        from dependencies o
+        cross join lateral (
+            select
+            from jobs x
+            where x.id = o.parent and x.state in ('cancelled', 'discarded')
+            offset 0
+        ) x
+        where o.child = h.child and o.policy = 'hold'
+    )
 );
 comment on function holder_of is
     'The ended parent that holds a blocked job, if one does; one that '

@@ -70,7 +70,8 @@ begin
     if cardinality(linked) < cardinality(able) then
         delete from links l
         where l.child = any(able)
-            and not exists (select from blocked b where b.job_id = l.child)
+            -- By key: as an anti-join it may read all that is blocked for each.
+            and (select b.job_id from blocked b where b.job_id = l.child) is null
             and (select j.state from jobs j where j.id = l.child) is distinct from 'cancelled';
         -- One that was cancelled before it was attached waits for its parents when it is retried.
         linked := linked || array(

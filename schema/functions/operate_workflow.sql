@@ -161,22 +161,20 @@ set search_path from current
 as $$
 declare
     unfinished uuid[];
+    cancelled uuid[];
+    finished uuid[];
 begin
     perform need_read_committed('cancel_workflow');
-    unfinished := array(
-        select j.id
-        from jobs j
-        where j.workflow = cancel_workflow.id and j.finished_at is null
-        order by j.id
-    );
-    return query
-        select j.id, 'cancelled'
-        from jobs j
-        where j.workflow = cancel_workflow.id and j.state = 'cancelled';
-    return query
-        select j.id, 'finished'
-        from jobs j
-        where j.workflow = cancel_workflow.id and j.state in ('completed', 'discarded');
+    -- Read once: a job that ends between two looks would be told of twice, or not at all.
+    select
+        coalesce(array_agg(j.id order by j.id) filter (where j.finished_at is null), '{}'),
+        array_agg(j.id order by j.id) filter (where j.state = 'cancelled'),
+        array_agg(j.id order by j.id) filter (where j.state in ('completed', 'discarded'))
+    into unfinished, cancelled, finished
+    from jobs j
+    where j.workflow = cancel_workflow.id;
+    return query select u.id, 'cancelled' from unnest(cancelled) u(id);
+    return query select u.id, 'finished' from unnest(finished) u(id);
     return query select v.job_id, v.verdict from in_halves('cancel', unfinished) v;
 end $$;
 comment on function cancel_workflow is
@@ -190,18 +188,22 @@ as $$
 declare
     ended uuid[];
     fallen uuid[];
+    completed uuid[];
+    unfinished uuid[];
 begin
     perform need_read_committed('retry_workflow');
     select
-        array_agg(j.id order by j.id) filter (where j.state = 'discarded' or j.cause is null),
-        array_agg(j.id order by j.id) filter (where j.state = 'cancelled' and j.cause is not null)
-    into ended, fallen
+        array_agg(j.id order by j.id) filter (
+            where j.state = 'discarded' or j.state = 'cancelled' and j.cause is null
+        ),
+        array_agg(j.id order by j.id) filter (where j.state = 'cancelled' and j.cause is not null),
+        array_agg(j.id order by j.id) filter (where j.state = 'completed'),
+        array_agg(j.id order by j.id) filter (where j.finished_at is null)
+    into ended, fallen, completed, unfinished
     from jobs j
-    where j.workflow = retry_workflow.id and j.state in ('cancelled', 'discarded');
-    return query
-        select j.id, case j.state when 'completed' then 'completed' else 'unfinished' end
-        from jobs j
-        where j.workflow = retry_workflow.id and j.state not in ('cancelled', 'discarded');
+    where j.workflow = retry_workflow.id;
+    return query select u.id, 'completed' from unnest(completed) u(id);
+    return query select u.id, 'unfinished' from unnest(unfinished) u(id);
     if ended is not null then
         return query select v.job_id, v.verdict from in_halves('retry', ended) v;
     end if;

@@ -1,5 +1,6 @@
 -- Retry, an operator's verb: a discarded or cancelled job runs again; a held one is let go.
--- Lock order: as in operate.sql, then the parents of ended jobs, then the children's blocked rows.
+-- Lock order: as in operate.sql, then the children's blocked rows, then the parents of ended jobs;
+-- all of them without waiting.
 
 create or replace function retry(job_ids uuid[]) returns table (job_id uuid, verdict text)
 language sql volatile security definer

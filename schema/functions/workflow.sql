@@ -4,7 +4,11 @@ create or replace function went_on_without(job uuid) returns boolean
 language sql stable
 set search_path from current
 return (
-    select coalesce(bool_and(c.state = 'completed'), false)
+    -- Children that are gone were pruned, which the failed are last.
+    select coalesce(
+        bool_and(c.state = 'completed'),
+        (select j.has_dependents from jobs j where j.id = went_on_without.job)
+    )
     from dependencies d
     cross join lateral (select x.state from jobs x where x.id = d.child offset 0) c
     where d.parent = went_on_without.job

@@ -68,11 +68,8 @@ fn workflow_answer(
 ) -> Result<EnqueuedWorkflow, Error> {
     let jobs = answers(rows, jobs)?;
     let found = rows.iter().map(|row| row.try_get(2)).collect::<Result<Vec<Option<Uuid>>, _>>()?;
-    let id = if jobs.iter().any(|job| job.created) {
-        Some(workflow.id)
-    } else {
-        found.into_iter().flatten().next()
-    };
+    let ours = jobs.iter().any(|job| job.created) || found.contains(&Some(workflow.id));
+    let id = if ours { Some(workflow.id) } else { found.into_iter().flatten().next() };
     Ok(EnqueuedWorkflow { id, jobs })
 }
 
