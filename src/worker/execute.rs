@@ -32,7 +32,7 @@ pub(super) async fn execute(
     let timeout = acquired.timeout;
     let (id, attempt) = (acquired.execution.job_id, acquired.execution.attempt);
     debug!({ field::JOB_ID } = %id, { field::ATTEMPT } = attempt, "started");
-    let job = Job::new(acquired, core, signal.clone());
+    let job = Job::new(acquired, core.id, core.engine.clone(), core.schema.clone(), signal.clone());
     let settled = job.settled();
     let grace = core.settings.stop_grace;
     let heard = hear(handler.run(job, place), timeout, &signal, grace);

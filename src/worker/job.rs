@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::core::Core;
 use super::inputs::Inputs;
 use super::stop::{StopReason, StopSignal};
 use crate::db::{Error, GenericClient};
@@ -29,15 +28,14 @@ pub struct Job {
 }
 
 impl Job {
-    pub(super) fn new(acquired: AcquiredJob, core: &Core, signal: StopSignal) -> Self {
-        Job {
-            acquired,
-            worker: core.id,
-            engine: core.engine.clone(),
-            schema: core.schema.clone(),
-            signal,
-            settled: Arc::default(),
-        }
+    pub(super) fn new(
+        acquired: AcquiredJob,
+        worker: Uuid,
+        engine: Engine,
+        schema: Arc<SchemaName>,
+        signal: StopSignal,
+    ) -> Self {
+        Job { acquired, worker, engine, schema, signal, settled: Arc::default() }
     }
 
     /// The job's id.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, Error};
@@ -93,7 +94,7 @@ async fn in_time<T>(
 
 /// Pages that the statement reads, its functions' too.
 pub(crate) async fn pages(client: &Client, sql: &str) -> i64 {
-    let plan: serde_json::Value =
+    let plan: Value =
         value(client, &format!("explain (analyze, buffers, format json) {sql}")).await;
     let top = &plan[0]["Plan"];
     let blocks = |name: &str| top[name].as_i64().expect("a count");
@@ -125,7 +126,7 @@ pub(crate) fn enqueue(client: &Client, arguments: &str) -> impl Future<Output = 
 }
 
 /// `enqueue_many` of a JSON array.
-pub(crate) async fn enqueue_many(client: &Client, jobs: &serde_json::Value) -> Vec<Enqueued> {
+pub(crate) async fn enqueue_many(client: &Client, jobs: &Value) -> Vec<Enqueued> {
     let rows = client.query("select * from enqueue_many($1)", &[jobs]).await.expect("enqueued");
     let enqueued = rows.iter().map(|row| Enqueued {
         reference: row.get(0),
@@ -265,4 +266,19 @@ pub(crate) async fn drain(client: &Client) -> usize {
         let verdicts = complete(client, &executions).await;
         drained += verdicts.iter().filter(|verdict| *verdict == "completed").count();
     }
+}
+
+/// Enqueues a graph; the ids of its jobs.
+pub(crate) async fn graph(client: &Client, jobs: &Value) -> Vec<Uuid> {
+    enqueue_many(client, jobs).await.iter().map(|job| job.job_id).collect()
+}
+
+/// Acquires and completes one job.
+pub(crate) async fn complete_job(client: &Client, job: Uuid) {
+    assert_eq!(complete(client, &[acquire_job(client, job).await]).await, ["completed"]);
+}
+
+/// Acquires and discards one job.
+pub(crate) async fn discard_job(client: &Client, job: Uuid) {
+    assert_eq!(discard(client, &[acquire_job(client, job).await]).await, ["discarded"]);
 }

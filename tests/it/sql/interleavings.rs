@@ -6,14 +6,10 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::sql::{
-    Execution, acquire, acquire_job, cancel, complete, drain, enqueue, enqueue_many, fail,
-    finishing, pid, refused, retry, run, state, states, value,
+    Execution, acquire, acquire_job, cancel, complete, drain, enqueue, fail, finishing, graph, pid,
+    refused, retry, run, state, states, value,
 };
 use crate::harness::{Db, blocked_on_lock};
-
-async fn graph(client: &Client, jobs: &Value) -> Vec<Uuid> {
-    enqueue_many(client, jobs).await.iter().map(|job| job.job_id).collect()
-}
 
 async fn links(client: &Client) -> i64 {
     value(client, "select count(*) from links").await

@@ -2,26 +2,12 @@
 //! retried parent takes back.
 
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::Db;
 use crate::harness::sql::{
-    acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, retry, run, state,
-    states, value,
+    cancel, complete_job, discard_job, drain, enqueue, graph, retry, run, state, states, value,
 };
-
-async fn graph(client: &Client, jobs: &Value) -> Vec<Uuid> {
-    enqueue_many(client, jobs).await.iter().map(|job| job.job_id).collect()
-}
-
-async fn complete_job(client: &Client, job: Uuid) {
-    assert_eq!(complete(client, &[acquire_job(client, job).await]).await, ["completed"]);
-}
-
-async fn discard_job(client: &Client, job: Uuid) {
-    assert_eq!(discard(client, &[acquire_job(client, job).await]).await, ["discarded"]);
-}
 
 /// A job whose id says that it is old enough to be pruned.
 const OLD: &str = "'a', id => id_at(now() - interval '2 days')";

@@ -1,26 +1,12 @@
 //! What a retried parent takes back: the descendants that fell with it and never ran.
 
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::Db;
 use crate::harness::sql::{
-    acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, retry, run, state,
-    states, value,
+    cancel, complete_job, discard_job, drain, enqueue, graph, retry, run, state, states, value,
 };
-
-async fn graph(client: &Client, jobs: &Value) -> Vec<Uuid> {
-    enqueue_many(client, jobs).await.iter().map(|job| job.job_id).collect()
-}
-
-async fn complete_job(client: &Client, job: Uuid) {
-    assert_eq!(complete(client, &[acquire_job(client, job).await]).await, ["completed"]);
-}
-
-async fn discard_job(client: &Client, job: Uuid) {
-    assert_eq!(discard(client, &[acquire_job(client, job).await]).await, ["discarded"]);
-}
 
 #[tokio::test]
 async fn a_retried_parent_takes_back_what_fell_with_it() {
