@@ -90,7 +90,8 @@ pub(super) async fn discard(bench: &Bench) -> f64 {
     let acquire = "select job_id, attempt, token from acquire($1, $2, 1)";
     let got = client.query_one(acquire, &[&worker, &vec![QUEUE]]).await.expect("acquires one");
     let (job, attempt, token): (Uuid, i32, Uuid) = (got.get(0), got.get(1), got.get(2));
-    let fail = "select verdict from fail($1, array[$2], array[$3], array[$4], discard => '{true}')";
+    let fail = "select verdict from fail(
+        $1, array[$2::uuid], array[$3::int], array[$4::uuid], discard => '{true}')";
     let fail = client.prepare(fail).await.expect("prepares");
     let began = Instant::now();
     let ended = client.query_one(&fail, &[&worker, &job, &attempt, &token]).await.expect("fails");
