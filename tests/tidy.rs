@@ -313,3 +313,38 @@ fn every_metric_is_on_the_page_and_described() {
     assert!(!exported.is_empty(), "the metrics are found");
     no_faults(&faults);
 }
+
+/// The file and the function of a test that a page names by its path, as the test runner prints it.
+fn test_of(name: &str) -> (Vec<String>, &str) {
+    let (module, function) = name.rsplit_once("::").expect("a path");
+    let path = module.trim_end_matches("::tests").replace("::", "/");
+    let places = ["tests/it", "src"].map(|place| format!("{place}/{path}"));
+    let files = places.iter().flat_map(|place| [format!("{place}.rs"), format!("{place}/mod.rs")]);
+    (files.collect(), function)
+}
+
+#[test]
+fn every_guarantee_names_tests_that_are_there() {
+    let pages = files(&["docs"], "md");
+    let page = pages.iter().find(|page| page.path == "docs/GUARANTEES.md").expect("it is there");
+    let sources = files(&["tests", "src"], "rs");
+    let exists = |name: &str| {
+        let (places, function) = test_of(name);
+        let start = format!("fn {function}(");
+        sources.iter().any(|file| places.contains(&file.path) && file.text.contains(&start))
+    };
+    let (promised, _) =
+        page.text.split_once("## Not promised").expect("the page says where it ends");
+    let mut faults = Vec::new();
+    for promise in promised.split("\n- ").skip(1) {
+        let title = promise.lines().next().unwrap_or_default();
+        let Some((_, proofs)) = promise.split_once("Shown by ") else {
+            faults.push(format!("{}: nothing shows: {title}", page.path));
+            continue;
+        };
+        for name in proofs.split('`').skip(1).step_by(2).filter(|name| !exists(name)) {
+            faults.push(format!("{}: there is no test {name}", page.path));
+        }
+    }
+    no_faults(&faults);
+}
