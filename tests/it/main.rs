@@ -14,9 +14,12 @@ mod maintenance;
 mod migrate;
 mod pipeline;
 mod pooler;
+#[path = "../chaos/wire/mod.rs"]
+mod proxy;
 mod psql;
 mod roles;
 mod service;
 mod sql;
 mod wakeups;
+mod wire;
 mod worker;
