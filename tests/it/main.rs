@@ -3,6 +3,8 @@
 mod alerts;
 mod cli;
 mod cli_workflows;
+#[path = "../chaos/clock.rs"]
+mod clock;
 mod db;
 mod embedded;
 mod engine;
