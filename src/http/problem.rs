@@ -51,6 +51,7 @@ pub(super) enum Kind {
     Internal,
     Unavailable,
     Overloaded,
+    OutcomeUnknown,
 }
 
 impl Kind {
@@ -70,6 +71,9 @@ impl Kind {
             Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
             Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much waits"),
+            Kind::OutcomeUnknown => {
+                (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "Outcome unknown")
+            }
         }
     }
 }
@@ -103,6 +107,15 @@ impl Problem {
         Problem::new(Kind::Unavailable, detail).hint("Try again in a moment.")
     }
 
+    fn unknown(reason: &str) -> Self {
+        warn!("the outcome of a request is unknown: {reason}");
+        Problem::new(Kind::OutcomeUnknown, "the request was begun, and the database did not answer")
+            .hint(
+                "It may have been done. Finishing calls, heartbeats and cancels may be sent again, \
+                 and so may jobs with ids or an Idempotency-Key; what an acquire took comes back.",
+            )
+    }
+
     /// Adds what to do about it.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -134,6 +147,7 @@ impl From<Error> for Problem {
             Error::Unavailable(_) => {
                 Problem::unavailable("the database does not answer", &error.chain())
             }
+            Error::InDoubt(_) => Problem::unknown(&error.chain()),
             Error::PoolExhausted => {
                 Problem::unavailable("all connections to the database are in use", "pool")
             }
@@ -192,6 +206,7 @@ mod tests {
             (Error::Locked(inside()), 429, "RL429"),
             (Error::Conflict(inside()), 429, "RL429"),
             (Error::Unavailable(inside()), 503, "unavailable"),
+            (Error::InDoubt(inside()), 504, "outcome_unknown"),
             (Error::PoolExhausted, 503, "unavailable"),
             (Error::Overloaded, 503, "overloaded"),
             (Error::Timeout(inside()), 503, "unavailable"),
@@ -226,6 +241,7 @@ mod tests {
             Kind::Internal,
             Kind::Unavailable,
             Kind::Overloaded,
+            Kind::OutcomeUnknown,
         ];
         let own = own.map(|kind| (kind.row().1, kind.row().0.as_u16()));
         let refused = Code::ALL.iter().map(|code| (code.sqlstate(), code.http_status()));

@@ -6,6 +6,7 @@ mod cli_workflows;
 #[path = "../chaos/clock.rs"]
 mod clock;
 mod db;
+mod doubt;
 mod embedded;
 mod engine;
 mod etl;

@@ -51,6 +51,7 @@ struct State {
 /// Sees a connection through.
 pub(super) async fn serve(client: TcpStream, shared: Arc<Shared>) {
     let mut resets = shared.resets.subscribe();
+    let mut strands = shared.strands.subscribe();
     let (from_client, to_client) = client.into_split();
     if *shared.mode.borrow() == Mode::Reset {
         return reset(from_client, to_client);
@@ -65,6 +66,7 @@ pub(super) async fn serve(client: TcpStream, shared: Arc<Shared>) {
         end = up.run() => end,
         end = down.run() => end,
         _ = resets.changed() => Ok(End::Cut),
+        _ = strands.changed() => Ok(End::Silence),
         end = ended_by_mode(&shared) => Ok(end),
     };
     let (mut from_client, to_server) = (up.from, up.to);

@@ -132,6 +132,8 @@ struct Shared {
     mode: watch::Sender<Mode>,
     /// Counts up to reset what is open.
     resets: watch::Sender<u64>,
+    /// Counts up to fall silent on what is open.
+    strands: watch::Sender<u64>,
     faults: Mutex<Vec<Fault>>,
     struck: AtomicU64,
     accepted: AtomicU64,
@@ -148,6 +150,7 @@ impl Proxy {
             protocol,
             mode: watch::Sender::new(Mode::Pass),
             resets: watch::Sender::new(0),
+            strands: watch::Sender::new(0),
             faults: Mutex::default(),
             struck: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
@@ -202,6 +205,11 @@ impl Proxy {
     /// Resets all connections that are open.
     pub(crate) fn cut_all(&self) {
         self.shared.resets.send_modify(|count| *count += 1);
+    }
+
+    /// Leaves all connections that are open to themselves: nothing comes through them any more.
+    pub(crate) fn strand_all(&self) {
+        self.shared.strands.send_modify(|count| *count += 1);
     }
 }
 
