@@ -15,7 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("telemetry", &["config"]),
     ("shutdown", &[]),
-    ("db", &["model", "config", "shutdown"]),
+    ("db", &["model", "config", "telemetry", "shutdown"]),
     ("store", &["model", "db"]),
     ("engine", &["model", "config", "telemetry", "shutdown", "db", "store"]),
     ("http", &["model", "config", "telemetry", "shutdown", "engine"]),

@@ -100,10 +100,14 @@ impl Error {
         chain(self)
     }
 
+    /// What lies beneath, on one line; the error itself where nothing does.
+    pub(crate) fn beneath(&self) -> String {
+        std::error::Error::source(self).map_or_else(|| self.to_string(), chain)
+    }
+
     /// The same for another caller, with words in place of what lies beneath.
     pub(crate) fn copy(&self) -> Self {
-        let beneath =
-            || -> Source { std::error::Error::source(self).map_or_else(String::new, chain).into() };
+        let beneath = || -> Source { self.beneath().into() };
         match self {
             Error::Refused { code, message, detail, hint } => Error::Refused {
                 code: *code,

@@ -16,6 +16,7 @@ use super::driver::Driver;
 use super::{Connection, Error, Options};
 use crate::config::Pooler;
 use crate::model::SchemaName;
+use crate::telemetry::Seldom;
 
 /// Connects, and sets the session up.
 #[derive(Debug)]
@@ -187,6 +188,8 @@ impl DerefMut for Pooled {
     }
 }
 
+static UNOPENED: Seldom = Seldom::new();
+
 /// The last failure to connect, which bb8 tries again in silence until the wait is over.
 #[derive(Clone, Debug, Default)]
 struct LastFailure(Arc<Mutex<Option<(Instant, String)>>>);
@@ -201,8 +204,10 @@ impl LastFailure {
 
 impl ErrorSink<Error> for LastFailure {
     fn sink(&self, error: Error) {
-        let reason = error.chain();
-        warn!("a connection could not be opened: {reason}");
+        let reason = error.beneath();
+        if let Some(left_out) = UNOPENED.pass() {
+            warn!(left_out, "a connection could not be opened: {reason}");
+        }
         let failure = Some((Instant::now(), reason));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }

@@ -12,6 +12,10 @@ use utoipa::ToSchema;
 
 use crate::engine::Error;
 use crate::model::Code;
+use crate::telemetry::Seldom;
+
+static UNAVAILABLE: Seldom = Seldom::new();
+static UNKNOWN: Seldom = Seldom::new();
 
 /// Why a request did not succeed.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -103,12 +107,16 @@ impl Problem {
     }
 
     fn unavailable(detail: &str, reason: &str) -> Self {
-        warn!("a request found no database: {reason}");
+        if let Some(left_out) = UNAVAILABLE.pass() {
+            warn!(left_out, "a request found no database: {reason}");
+        }
         Problem::new(Kind::Unavailable, detail).hint("Try again in a moment.")
     }
 
     fn unknown(reason: &str) -> Self {
-        warn!("the outcome of a request is unknown: {reason}");
+        if let Some(left_out) = UNKNOWN.pass() {
+            warn!(left_out, "the outcome of a request is unknown: {reason}");
+        }
         Problem::new(Kind::OutcomeUnknown, "the request was begun, and the database did not answer")
             .hint(
                 "It may have been done. Finishing calls, heartbeats and cancels may be sent again, \

@@ -20,6 +20,7 @@ mod pooler;
 #[path = "../chaos/wire/mod.rs"]
 mod proxy;
 mod psql;
+mod recovery;
 mod roles;
 mod service;
 mod sql;
