@@ -8,6 +8,8 @@ use rowlock::embedded::{self, Cluster, Options, Profile};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::clock;
+
 /// Small enough to be used up, large enough for everybody.
 const MAX_CONNECTIONS: u32 = 120;
 const ACCEPT_DEADLINE: Duration = Duration::from_secs(60);
@@ -34,6 +36,7 @@ impl Database {
         // What a transaction wrote is there for others when it commits, not when it writes.
         client.batch_execute("alter system set track_commit_timestamp = on").await?;
         rowlock::db::migrate::run(&mut client, &"rowlock".parse().expect("a name")).await?;
+        clock::replace(&client).await;
         client.batch_execute(include_str!("schema.sql")).await?;
         drop(client);
         cluster.stop().await?;

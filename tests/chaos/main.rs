@@ -3,6 +3,8 @@
 //! what it does; `make chaos` runs it.
 
 mod chance;
+#[allow(dead_code, reason = "one of its verbs is for tests of single steps")]
+mod clock;
 mod database;
 mod faults;
 mod http;
@@ -10,12 +12,20 @@ mod judge;
 mod ledger;
 mod mutants;
 mod operator;
+#[path = "../it/harness/pgbouncer.rs"]
+mod pgbouncer;
 mod plan;
 mod play;
 mod producers;
 mod report;
 mod run;
 mod supervisor;
+#[allow(dead_code, reason = "shared with the tests of single steps")]
+#[path = "../it/harness/wait.rs"]
+mod wait;
+mod ways;
+#[allow(dead_code, unused_imports, reason = "shared with the tests of single steps")]
+mod wire;
 mod workers;
 
 use std::path::PathBuf;
@@ -33,7 +43,7 @@ struct Args {
     #[arg(long, default_value_t = 22_000)]
     jobs: usize,
     /// Faults to strike with
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 72)]
     faults: usize,
     /// Everything that is chance follows from it
     #[arg(long, default_value_t = 1)]
@@ -88,10 +98,11 @@ async fn child(task: Task) -> Result<()> {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(3);
     });
+    let run = task.run.on_its_way(task.role, task.slot);
     match task.role {
-        Role::Producer => producers::run(task.run, task.slot).await,
-        Role::Worker => workers::run(task.run, task.slot, task.incarnation).await,
-        Role::Operator => operator::run(task.run).await,
+        Role::Producer => producers::run(run, task.slot).await,
+        Role::Worker => workers::run(run, task.slot, task.incarnation).await,
+        Role::Operator => operator::run(run).await,
         Role::Service => unreachable!("the service is a program of its own"),
     }
 }

@@ -15,14 +15,14 @@ use crate::mutants::{self, Mix, Mutant, Trial};
 use crate::plan::{self, Kind};
 use crate::report;
 use crate::run::{Run, Trade, in_micros, micros};
-use crate::supervisor::Supervisor;
+use crate::ways::Between;
 
 /// For the processes to come up before production begins.
 const RUN_UP: Duration = Duration::from_secs(3);
 const CALM: Duration = Duration::from_secs(6);
 const LEASE: Duration = Duration::from_secs(3);
 /// Producers may be behind when the last fault has struck.
-const LATE: Duration = Duration::from_secs(120);
+const LATE: Duration = Duration::from_secs(200);
 /// A queue in which nothing changes for so long will not drain any more.
 const STUCK: Duration = Duration::from_secs(25);
 const STEP: Duration = Duration::from_millis(200);
@@ -33,16 +33,17 @@ const USUAL: Mix = Mix {
     faults: 0,
     kinds: &[],
     trades: &[Trade::Sql, Trade::Library, Trade::Sql, Trade::Library, Trade::Http],
-    spacing: Duration::from_millis(1_200),
+    spacing: Duration::from_millis(1_100),
     poll: Duration::from_secs(2),
     slow: false,
+    has_ways: true,
 };
 
 /// Plays the run that was asked for, and says whether nothing was found.
 pub(crate) async fn play(args: &Args) -> Result<bool> {
     let mix = Mix { jobs: args.jobs, faults: args.faults, ..USUAL };
-    let (run, database) = prepare(args.seed, &mix).await?;
-    let judgement = run_and_judge(&run, &database, mix.kinds).await?;
+    let (run, database, between) = prepare(args.seed, &mix).await?;
+    let judgement = run_and_judge(&run, &database, between, mix.kinds).await?;
     let line = report::closing_line(&run, &judgement);
     if let Some(path) = &args.report {
         std::fs::write(path, report::markdown(&run, &judgement, &database).await?)?;
@@ -98,29 +99,33 @@ async fn catch(args: &Args, mutant: &Mutant) -> Result<Option<String>> {
             return Ok(said.map(|said| format!("steps: {said}")));
         }
     };
-    let (mut run, database) = prepare(args.seed, &mix).await?;
+    let (mut run, database, between) = prepare(args.seed, &mix).await?;
     run.slip = mutant.slip;
     mutants::apply(&database.accepts().await?, mutant.patches).await?;
-    let judgement = run_and_judge(&run, &database, mix.kinds).await?;
+    let judgement = run_and_judge(&run, &database, between, mix.kinds).await?;
     end(&run, database, args.keep, false).await?;
     judgement.print();
     Ok((0 < judgement.violations()).then(|| judgement.found_by().join(", ")))
 }
 
-async fn prepare(seed: u64, mix: &Mix) -> Result<(Run, Arc<Database>)> {
+async fn prepare(seed: u64, mix: &Mix) -> Result<(Run, Arc<Database>, Between)> {
     let database = Arc::new(Database::new().await?);
     let name = format!("chaos-{}", uuid::Uuid::new_v4().simple());
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder)?;
     // Free at this moment; the service takes it at each of its starts.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let service = format!("127.0.0.1:{port}");
+    let between =
+        if mix.has_ways { Between::all(&database.url, &service).await } else { Between::nothing() };
     let run = Run {
         seed,
         jobs: mix.jobs,
         faults: mix.faults,
         folder,
         url: database.url.clone(),
-        service: format!("127.0.0.1:{port}"),
+        ways: between.ways(&database.url),
+        service,
         starts: micros() + in_micros(RUN_UP),
         calm: CALM,
         spacing: mix.spacing,
@@ -130,7 +135,7 @@ async fn prepare(seed: u64, mix: &Mix) -> Result<(Run, Arc<Database>)> {
         slow: mix.slow,
         slip: None,
     };
-    Ok((run, database))
+    Ok((run, database, between))
 }
 
 /// Deletes what a run has made, unless somebody wants to look at it.
@@ -150,13 +155,17 @@ async fn end(run: &Run, database: Arc<Database>, keep: bool, keep_ledgers: bool)
 }
 
 /// Produces, works and strikes; drains; judges.
-async fn run_and_judge(run: &Run, database: &Arc<Database>, only: &[Kind]) -> Result<Judgement> {
+async fn run_and_judge(
+    run: &Run,
+    database: &Arc<Database>,
+    between: Between,
+    only: &[Kind],
+) -> Result<Judgement> {
     let started = Instant::now();
     let told = |what: &str| println!("chaos: {:>5.1} s: {what}", started.elapsed().as_secs_f64());
     let faults = plan::schedule(run, only);
     told(&format!("seed {}: {} jobs, {} faults to come", run.seed, run.jobs, faults.len()));
-    let supervisor = Supervisor::start(run);
-    let field = Arc::new(Field::new(run, database, supervisor));
+    let field = Arc::new(Field::new(run, database, between));
     field.strike_all(&faults).await;
     told("the faults have struck");
     let produced = field.supervisor.produced(LATE).await;

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rowlock::config::{Pooler, Settings};
+use rowlock::db::Options;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::chance::fate;
+use crate::supervisor::Role;
 
 /// The queues of a run.
 pub(crate) const QUEUES: [&str; 3] = ["q0", "q1", "q2"];
@@ -21,6 +24,8 @@ pub(crate) struct Run {
     /// For the ledgers and the logs.
     pub(crate) folder: PathBuf,
     pub(crate) url: String,
+    /// Ways that are not as short.
+    pub(crate) ways: Ways,
     /// Where the service listens.
     pub(crate) service: String,
     /// When production begins, in microseconds since 1970.
@@ -38,6 +43,18 @@ pub(crate) struct Run {
     pub(crate) slow: bool,
     /// What our own processes do wrong, for once.
     pub(crate) slip: Option<Slip>,
+}
+
+/// Ways to the database and the service that lead through something.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ways {
+    /// Wires that can be cut, for producers and for workers.
+    pub(crate) producers: Option<String>,
+    pub(crate) workers: Option<String>,
+    /// The same to the service.
+    pub(crate) service: Option<String>,
+    /// A pooler in transaction mode.
+    pub(crate) pooler: Option<String>,
 }
 
 /// How a worker works.
@@ -68,6 +85,35 @@ pub(crate) enum Slip {
 }
 
 impl Run {
+    /// The same for one process, whose way to the database may be another. Slots are those of
+    /// `plan::DOORS` and of the usual trades.
+    pub(crate) fn on_its_way(mut self, role: Role, slot: usize) -> Run {
+        let wire = match (role, slot) {
+            (Role::Producer, 0 | 2) => self.ways.producers.clone(),
+            (Role::Worker, 2 | 3) => self.ways.workers.clone(),
+            _ => None,
+        };
+        if !matches!((role, slot), (Role::Producer, 2) | (Role::Worker, 1)) {
+            self.ways.pooler = None;
+        }
+        self.url = wire.unwrap_or(self.url);
+        self.service = self.ways.service.take().unwrap_or(self.service);
+        self
+    }
+
+    /// How the library reaches the database in this process: by the pooler, if there is one.
+    pub(crate) fn options(&self, name: &str, pool_size: u32) -> Options {
+        let mut settings = Settings::default().database;
+        settings.pool_size = pool_size;
+        name.clone_into(&mut settings.application_name);
+        let Some(pooler) = &self.ways.pooler else {
+            return Options::new(self.url.as_str().into(), &settings);
+        };
+        settings.pooler = Pooler::Transaction;
+        settings.listen_url = Some(self.url.as_str().into());
+        Options::new(pooler.as_str().into(), &settings)
+    }
+
     /// The id of a job by its number. A second `life` is for those who forget what they asked for.
     pub(crate) fn id(&self, n: usize, life: u64) -> Uuid {
         let number = n as u64;

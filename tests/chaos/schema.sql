@@ -1,5 +1,4 @@
--- What a run keeps beside the queue. No keys where a double has to show.
-create schema chaos;
+-- What a run keeps beside the queue, in the schema of the clock. No keys where a double has to show.
 
 create table chaos.orders (call bigint primary key);
 create table chaos.effects (n bigint, job uuid, attempt int, worker text);

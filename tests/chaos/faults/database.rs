@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Field, Strike};
+use crate::clock;
 use crate::database::connect;
 use crate::plan::PlannedFault;
 
@@ -100,4 +101,24 @@ pub(super) async fn write(field: &Field, fault: PlannedFault) -> Result<Option<S
     tokio::time::sleep(fault.lasts).await;
     client.batch_execute("commit").await?;
     Ok(Some(strike))
+}
+
+/// The clock of the queue jumps, ahead or back, and is set right a while later.
+pub(super) async fn step_clock(field: &Field, fault: PlannedFault) -> Result<Option<Strike>> {
+    let client = connect(&field.run.url, "chaos").await?;
+    let by = std::time::Duration::from_secs(2 + fault.pick.rotate_left(30) % 20);
+    let strike = Strike::on("clock");
+    if fault.pick.rotate_left(40).is_multiple_of(2) {
+        clock::ahead(&client, by).await;
+    } else {
+        clock::behind(&client, by).await;
+    }
+    tokio::time::sleep(fault.lasts).await;
+    // Whatever else is struck meanwhile.
+    loop {
+        let client = field.database.accepts().await?;
+        if client.batch_execute("update chaos.step set by = '0'").await.is_ok() {
+            return Ok(Some(strike));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod database;
 mod process;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::ledger::Ledger;
 use crate::plan::{Kind, PlannedFault};
 use crate::run::{Run, in_micros, micros, until};
 use crate::supervisor::Supervisor;
+use crate::ways::Between;
+use crate::wire::When;
 
 /// The name of the ledger.
 pub(crate) const LEDGER: &str = "faults";
@@ -23,6 +26,7 @@ pub(crate) struct Field {
     pub(crate) run: Run,
     pub(crate) database: Arc<Database>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) between: Between,
     pub(crate) ledger: Ledger,
 }
 
@@ -39,9 +43,10 @@ impl Strike {
 }
 
 impl Field {
-    pub(crate) fn new(run: &Run, database: &Arc<Database>, supervisor: Supervisor) -> Field {
+    pub(crate) fn new(run: &Run, database: &Arc<Database>, between: Between) -> Field {
         let ledger = Ledger::open(&run.folder, LEDGER);
-        Field { run: run.clone(), database: database.clone(), supervisor, ledger }
+        let supervisor = Supervisor::start(run);
+        Field { run: run.clone(), database: database.clone(), supervisor, between, ledger }
     }
 
     /// Strikes as the schedule says, each at its time whatever the others do.
@@ -85,6 +90,12 @@ impl Field {
             Kind::ExhaustConnections => database::exhaust(self, fault).await,
             Kind::LongSnapshot => database::snapshot(self, fault).await,
             Kind::LongWriter => database::write(self, fault).await,
+            Kind::StepClock => database::step_clock(self, fault).await,
+            Kind::CutCommit => Ok(wire::cut_commits(self, fault, When::Before).await),
+            Kind::CutAnswer => Ok(wire::cut_commits(self, fault, When::After).await),
+            Kind::BlackHole => Ok(wire::black_hole(self, fault).await),
+            Kind::SlowWire => Ok(wire::slow(self, fault).await),
+            Kind::ResetWire => Ok(wire::reset(self, fault)),
         }
     }
 }

@@ -145,22 +145,21 @@ select
         else (
             select f.kind from chaos.faults f
             where f.begin <= e.closed
-                and case f.kind
-                    when 'kill_worker' then e.worker = any(f.targets)
-                    when 'stall' then e.worker = any(f.targets) and f.ends + s.slack >= e.opened
-                    when 'pause_worker' then
-                        e.worker = any(f.targets) and f.ends + s.slack >= e.opened
-                    when 'kill_service' then
-                        e.trade = 'http' and f.ends + s.slack >= e.opened
-                    when 'terminate_backend' then (
-                            e.worker = any(f.targets)
+                and (f.kind = 'kill_worker' or f.ends + s.slack >= e.opened)
+                and case
+                    when f.kind in ('kill_worker', 'pause_worker', 'stall')
+                        then e.worker = any(f.targets)
+                    when f.kind = 'kill_service' then e.trade = 'http'
+                    when f.kind = 'terminate_backend'
+                        then e.worker = any(f.targets)
                             or e.trade = 'http' and 'service' = any(f.targets)
-                        )
-                        and f.ends + s.slack >= e.opened
-                    when 'restart_database' then f.ends + s.slack >= e.opened
-                    when 'kill_backend' then f.ends + s.slack >= e.opened
-                    when 'exhaust_connections' then f.ends + s.slack >= e.opened
-                    else false
+                    when f.kind in (
+                        'cut_commit', 'cut_answer', 'black_hole', 'slow_wire', 'reset_wire'
+                    )
+                        then split_part(e.worker, '.', 1) = any(f.targets)
+                    else f.kind in (
+                        'restart_database', 'kill_backend', 'exhaust_connections', 'step_clock'
+                    )
                 end
             order by f.begin desc
             limit 1

@@ -36,7 +36,7 @@ const RECOVERY: &str = "
         and not exists (
             select from chaos.faults f
             where f.kind in ('restart_database', 'kill_backend', 'exhaust_connections',
-                    'kill_service')
+                    'kill_service', 'step_clock')
                 and f.begin < n.opened and f.ends + interval '2 seconds' > w.lease_ends_at
         )
     order by 1";

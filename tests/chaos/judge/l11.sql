@@ -37,5 +37,7 @@ from (
 where not exists (
         select from chaos.faults f, chaos.slack s
         where f.begin < x.until and f.ends + s.slack > x.since
-            and f.kind in ('restart_database', 'kill_backend', 'exhaust_connections', 'stall')
+            and f.kind in (
+                'restart_database', 'kill_backend', 'exhaust_connections', 'stall', 'step_clock'
+            )
     )

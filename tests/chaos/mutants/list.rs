@@ -18,6 +18,7 @@ const BUSY: Mix = Mix {
     spacing: Duration::from_millis(1_000),
     poll: Duration::from_secs(2),
     slow: false,
+    has_ways: false,
 };
 
 /// Jobs that take a second, and zombies.
@@ -39,7 +40,12 @@ const WAKE: Mix = Mix {
     spacing: Duration::from_secs(5),
     poll: Duration::from_secs(20),
     slow: false,
+    has_ways: false,
 };
+
+/// Lost answers, and those that never reached the server.
+const DOUBT: Mix =
+    Mix { kinds: &[Kind::CutAnswer, Kind::CutCommit, Kind::ResetWire], has_ways: true, ..BUSY };
 
 const fn live(
     number: &'static str,
@@ -217,6 +223,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a worker does not listen again when its session broke",
         WAKE,
         Slip::NoNewListen,
+    ),
+    slip(
+        "M13",
+        "new_ids",
+        "an error on COMMIT is a failure, and the call is made anew under other ids",
+        DOUBT,
+        Slip::NewIdsAfterUnknown,
     ),
     slip("M12", "own_clock", "a worker goes by its own slow clock", BUSY, Slip::OwnClock),
     slip(

@@ -51,6 +51,8 @@ pub(crate) struct Mix {
     pub(crate) spacing: Duration,
     pub(crate) poll: Duration,
     pub(crate) slow: bool,
+    /// Whether some come by wires and a pooler.
+    pub(crate) has_ways: bool,
 }
 
 /// All of them.

@@ -24,6 +24,16 @@ pub(crate) enum Kind {
     ExhaustConnections,
     LongSnapshot,
     LongWriter,
+    /// The clock that the queue's functions read jumps, and is set right again.
+    StepClock,
+    /// Commits that the server never sees.
+    CutCommit,
+    /// Commits whose answer nobody sees.
+    CutAnswer,
+    /// Nothing comes through for longer than a lease, and then all of it does.
+    BlackHole,
+    SlowWire,
+    ResetWire,
 }
 
 /// How often each kind stands in one round of the deck.
@@ -39,6 +49,12 @@ const DECK: &[(Kind, usize)] = &[
     (Kind::ExhaustConnections, 1),
     (Kind::LongSnapshot, 1),
     (Kind::LongWriter, 1),
+    (Kind::StepClock, 2),
+    (Kind::CutCommit, 2),
+    (Kind::CutAnswer, 4),
+    (Kind::BlackHole, 2),
+    (Kind::SlowWire, 1),
+    (Kind::ResetWire, 2),
 ];
 
 /// One fault to come.
@@ -70,8 +86,11 @@ pub(crate) fn schedule(run: &Run, only: &[Kind]) -> Vec<PlannedFault> {
         let kind = deck.pop().expect("it was filled");
         let jitter = run.spacing.mul_f64(chance.between(0, 600) as f64 / 1000.0);
         let lasts = match kind {
-            Kind::PauseWorker => run.lease.mul_f64(chance.between(130, 250) as f64 / 100.0),
+            Kind::PauseWorker | Kind::BlackHole => {
+                run.lease.mul_f64(chance.between(130, 250) as f64 / 100.0)
+            }
             Kind::LongSnapshot | Kind::LongWriter => Duration::from_secs(6),
+            Kind::SlowWire => Duration::from_secs(4),
             _ => Duration::from_millis(chance.between(500, 1500) as u64),
         };
         let after = run.calm + run.spacing * u32::try_from(number).expect("few") + jitter;

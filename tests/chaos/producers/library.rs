@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use rowlock::config::Settings;
-use rowlock::db::{self, Options};
+use rowlock::db;
 use rowlock::engine::Engine;
 use rowlock::model::OnParentFailure;
 use rowlock::shutdown::Shutdown;
@@ -24,11 +24,8 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(run: &Run, name: &str) -> Result<Self> {
-        let mut settings = Settings::default();
-        settings.database.pool_size = 4;
-        name.clone_into(&mut settings.database.application_name);
-        let options = Options::new(run.url.as_str().into(), &settings.database);
-        let engine = Engine::open(&options, &settings.queue, &Shutdown::new())?;
+        let queue = Settings::default().queue;
+        let engine = Engine::open(&run.options(name, 4), &queue, &Shutdown::new())?;
         Ok(Sender { run: run.clone(), name: name.to_owned(), engine })
     }
 

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use rowlock::config::Settings;
-use rowlock::db::Options;
 use rowlock::shutdown::Shutdown;
 use rowlock::{Job, Outcome, Worker};
 use serde::Deserialize;
@@ -34,10 +32,7 @@ struct Shop {
 }
 
 pub(super) async fn work(run: Run, name: String, ledger: Ledger) -> Result<()> {
-    let mut settings = Settings::default();
-    settings.database.pool_size = 6;
-    settings.database.application_name.clone_from(&name);
-    let options = Options::new(run.url.as_str().into(), &settings.database);
+    let options = run.options(&name, 6);
     let mut worker = Worker::with_options(options).name(&name).lease(run.lease).poll(run.poll);
     for queue in QUEUES {
         worker = worker.queue(queue, SLOTS);
