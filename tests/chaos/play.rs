@@ -72,6 +72,13 @@ pub(crate) async fn try_mutant(args: &Args, mutant: &Mutant) -> Result<bool> {
 pub(crate) async fn try_all(args: &Args) -> Result<bool> {
     let mut lines = Vec::new();
     let mut missed = 0;
+    for (name, mix) in mutants::controls() {
+        let found = live(args, mix, None).await?;
+        let by = found.clone().unwrap_or_else(|| "nothing".to_owned());
+        println!("chaos: the original, {name}: {by} found");
+        lines.push(format!("| none | {name} | the original, in such a run | {by} |"));
+        missed += usize::from(found.is_some());
+    }
     for mutant in mutants::all() {
         let Mutant { number, name, what, .. } = mutant;
         let caught = catch(args, mutant).await;
@@ -90,18 +97,24 @@ pub(crate) async fn try_all(args: &Args) -> Result<bool> {
     Ok(missed == 0)
 }
 
-/// The check that found a mutant, with the first thing it found.
+/// The checks that found a mutant.
 async fn catch(args: &Args, mutant: &Mutant) -> Result<Option<String>> {
-    let mix = match mutant.trial {
-        Trial::Live(mix) => mix,
+    match &mutant.trial {
+        Trial::Live(mix) => live(args, mix, Some(mutant)).await,
         Trial::Steps(steps, widen) => {
-            let said = mutants::step(mutant, steps, widen).await?;
-            return Ok(said.map(|said| format!("steps: {said}")));
+            let said = mutants::step(mutant, *steps, widen).await?;
+            Ok(said.map(|said| format!("steps: {said}")))
         }
-    };
-    let (mut run, database, between) = prepare(args.seed, &mix).await?;
-    run.slip = mutant.slip;
-    mutants::apply(&database.accepts().await?, mutant.patches).await?;
+    }
+}
+
+/// Plays a run of this kind, and gives the checks that found something.
+async fn live(args: &Args, mix: &Mix, mutant: Option<&Mutant>) -> Result<Option<String>> {
+    let (mut run, database, between) = prepare(args.seed, mix).await?;
+    if let Some(mutant) = mutant {
+        run.slip = mutant.slip;
+        mutants::apply(&database.accepts().await?, mutant.patches).await?;
+    }
     let judgement = run_and_judge(&run, &database, between, mix.kinds).await?;
     end(&run, database, args.keep, false).await?;
     judgement.print();

@@ -80,8 +80,6 @@ pub(crate) enum Slip {
     LookThenWatch,
     /// A worker whose listening connection broke goes on without one.
     NoNewListen,
-    /// A worker goes by its own clock, which is slow, for when to extend its lease.
-    OwnClock,
 }
 
 impl Run {

@@ -21,7 +21,7 @@ fn choose(field: &Field, pick: u64) -> Option<&(Proxy, &'static str)> {
 /// in silence.
 pub(super) async fn cut_commits(field: &Field, fault: PlannedFault, when: When) -> Option<Strike> {
     let (wire, behind) = choose(field, fault.pick)?;
-    let loss = if fault.pick.rotate_left(20) % 3 == 0 { Loss::Silence } else { Loss::Cut };
+    let loss = if fault.pick.rotate_left(20).is_multiple_of(3) { Loss::Silence } else { Loss::Cut };
     let before = wire.struck();
     let strike = Strike::on(*behind);
     wire.arm(Fault { times: 3, ..Fault::once(when, loss, "") });

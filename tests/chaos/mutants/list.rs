@@ -43,6 +43,10 @@ const WAKE: Mix = Mix {
     has_ways: false,
 };
 
+/// What must pass without a bug: each kind of run that a mutant is tried by.
+pub(super) const CONTROLS: &[(&str, Mix)] =
+    &[("busy", BUSY), ("zombies", ZOMBIES), ("wake", WAKE), ("doubt", DOUBT)];
+
 /// Lost answers, and those that never reached the server.
 const DOUBT: Mix =
     Mix { kinds: &[Kind::CutAnswer, Kind::CutCommit, Kind::ResetWire], has_ways: true, ..BUSY };
@@ -231,7 +235,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         DOUBT,
         Slip::NewIdsAfterUnknown,
     ),
-    slip("M12", "own_clock", "a worker goes by its own slow clock", BUSY, Slip::OwnClock),
+    live(
+        "M12",
+        "own_clock",
+        "a lease is reckoned by the worker's clock, which is behind",
+        BUSY,
+        &[patch(
+            "renew",
+            "clock := chaos.clock();",
+            "clock := chaos.clock() - interval '2900 milliseconds';",
+        )],
+    ),
     slip(
         "M14",
         "effect_apart",

@@ -60,6 +60,11 @@ pub(crate) fn all() -> &'static [Mutant] {
     list::MUTANTS
 }
 
+/// The runs that mutants are tried by, by name: they must find nothing in the original.
+pub(crate) fn controls() -> &'static [(&'static str, Mix)] {
+    list::CONTROLS
+}
+
 /// The one of this name.
 pub(crate) fn named(name: &str) -> Result<&'static Mutant> {
     let Some(mutant) = all().iter().find(|mutant| mutant.name == name) else {

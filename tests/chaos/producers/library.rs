@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::{Answer, is_final};
 use crate::database::connect;
 use crate::plan::{self, Call, Manner, PlannedJob, reference};
-use crate::run::Run;
+use crate::run::{Run, Slip};
 
 /// Its engine, and what it needs for transactions of its own.
 pub(super) struct Sender {
@@ -48,7 +48,7 @@ impl Sender {
             Err(error) => return unknown(error),
         };
         let order = "insert into chaos.orders values ($1) on conflict do nothing";
-        if self.run.slip.is_none()
+        if self.run.slip != Some(Slip::NewIdsAfterUnknown)
             && let Err(error) = transaction.execute(order, &[&(call.number as i64)]).await
         {
             return unknown(error);

@@ -74,19 +74,34 @@ impl Sleeper {
             }
             self.session = Some(Session::open(&self.run.url, &self.name).await?);
         }
-        let blind = self.run.slip == Some(Slip::LookThenWatch);
+        if self.run.slip == Some(Slip::LookThenWatch) {
+            return self.sleep_blind().await;
+        }
         let session = self.session.as_mut().expect("it was opened");
         if session.watching.is_none() {
-            session.watch().await?;
-            if !blind {
-                // Whoever enqueued just before did not see this sleeper.
-                return Ok(());
-            }
-        } else if !session.is_settled && !blind {
+            // Whoever enqueued just before did not see this sleeper: look once more.
+            return session.watch().await;
+        }
+        if !session.is_settled {
             session.look_settled().await?;
             tokio::time::sleep(GLANCE).await;
             return Ok(());
         }
+        self.wait().await;
+        Ok(())
+    }
+
+    /// Watches, and looks no more before it waits.
+    async fn sleep_blind(&mut self) -> Result<(), tokio_postgres::Error> {
+        tokio::time::sleep(10 * GLANCE).await;
+        self.session.as_mut().expect("it was opened").watch().await?;
+        self.wait().await;
+        self.wake().await;
+        Ok(())
+    }
+
+    async fn wait(&mut self) {
+        let Some(session) = &mut self.session else { return };
         let begin = micros();
         let news = tokio::time::timeout(self.run.poll, session.news.recv()).await;
         self.slept(begin);
@@ -94,7 +109,6 @@ impl Sleeper {
             self.session = None;
             self.broke = true;
         }
-        Ok(())
     }
 }
 

@@ -109,11 +109,9 @@ impl Worker {
 
     /// Extends the lease for as long as the process lives.
     async fn beat(&self) {
-        let slow = self.run.slip == Some(Slip::OwnClock);
-        let pause = if slow { self.run.lease * 2 } else { self.run.lease / 4 };
         loop {
-            tokio::time::sleep(pause).await;
-            if self.heartbeat().await.is_err() && !slow {
+            tokio::time::sleep(self.run.lease / 4).await;
+            if self.heartbeat().await.is_err() {
                 self.desk.check_deadline();
             }
         }
