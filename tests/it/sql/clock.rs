@@ -114,6 +114,32 @@ async fn after_a_step_back_work_goes_on_and_the_dead_are_found_within_a_lease_of
     db.finish().await;
 }
 
+#[tokio::test]
+async fn a_lease_that_was_granted_by_a_fast_clock_ends_a_lease_after_its_correction() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    replace(&client).await;
+    ahead(&client, HOUR).await;
+    let dead = enqueue(&client, "'dead', priority => 0").await;
+    let old = acquire(&client, Uuid::new_v4(), 1).await;
+    enqueue(&client, "'alive', priority => 0").await;
+    let live = acquire(&client, Uuid::new_v4(), 1).await;
+    behind(&client, Duration::ZERO).await;
+    maintain(&client).await;
+    assert_eq!(finish(&client, "heartbeat", &live, "").await, ["held"]);
+    ahead(&client, Duration::from_secs(29)).await;
+    maintain(&client).await;
+    assert_eq!(state(&client, dead).await, "running");
+    assert_eq!(finish(&client, "heartbeat", &live, "").await, ["held"]);
+    ahead(&client, Duration::from_secs(31)).await;
+    maintain(&client).await;
+    assert_eq!(state(&client, dead).await, "ready");
+    assert_eq!(complete(&client, &live).await, ["completed"]);
+    assert_eq!(complete(&client, &old).await, ["stale"]);
+    complete_job(&client, dead).await;
+    db.finish().await;
+}
+
 /// Works until told that all is done; by job, how many completions were accepted.
 async fn work(client: Client, done: &AtomicBool) -> HashMap<Uuid, usize> {
     let worker = Uuid::new_v4();
