@@ -5,6 +5,11 @@
 //! 1. Args, results and tokens are never logged. The driver writes statements' parameters at
 //!    `debug`, so it is held to warnings whatever the filter says.
 //! 2. A field has the same name everywhere; the names are in [`field`].
+//! 3. What callers can make happen as often as they like is told by [`Seldom`].
+
+mod seldom;
+
+pub use seldom::Seldom;
 
 use std::io::IsTerminal;
 

@@ -15,7 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("telemetry", &["config"]),
     ("shutdown", &[]),
-    ("db", &["model", "config", "shutdown"]),
+    ("db", &["model", "config", "telemetry", "shutdown"]),
     ("store", &["model", "db"]),
     ("engine", &["model", "config", "telemetry", "shutdown", "db", "store"]),
     ("http", &["model", "config", "telemetry", "shutdown", "engine"]),
@@ -63,7 +63,6 @@ const FLOORS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["src/db", "src/store", "src/embedded"]),
     ("bb8", &["src/db"]),
-    ("bb8_postgres", &["src/db"]),
     ("axum", &["src/http", "src/server"]),
 ];
 

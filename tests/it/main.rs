@@ -3,7 +3,10 @@
 mod alerts;
 mod cli;
 mod cli_workflows;
+#[path = "../chaos/clock.rs"]
+mod clock;
 mod db;
+mod doubt;
 mod embedded;
 mod engine;
 mod etl;
@@ -14,9 +17,13 @@ mod maintenance;
 mod migrate;
 mod pipeline;
 mod pooler;
+#[path = "../chaos/wire/mod.rs"]
+mod proxy;
 mod psql;
+mod recovery;
 mod roles;
 mod service;
 mod sql;
 mod wakeups;
+mod wire;
 mod worker;
