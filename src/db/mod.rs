@@ -1,6 +1,6 @@
 //! The database as the rest sees it: connections, transactions, LISTEN, migrations, errors.
 //!
-//! `connect` opens sessions and sets them up, `connection` runs statements that are prepared once,
+//! `connect` opens sessions and sets them up, `tls` encrypts them, `connection` runs statements that are prepared once,
 //! `pool` lends connections, `listen` keeps one apart for wake-ups, `migrate` brings the schema up.
 //!
 //! # Invariants
@@ -17,6 +17,7 @@ pub mod listen;
 pub mod migrate;
 mod param;
 mod pool;
+mod tls;
 
 pub use connect::{Options, connect};
 pub use connection::{Connection, Params, Transaction};

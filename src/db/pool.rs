@@ -8,18 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bb8::{ErrorSink, ManageConnection, QueueStrategy, RunError};
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::NoTls;
 use tracing::warn;
 
+use super::connect::{Endpoint, drive};
 use super::{Connection, Error, Options};
 use crate::config::Pooler;
 use crate::model::SchemaName;
 
-/// Connects by `bb8_postgres`, and sets the session up.
+/// Connects, and sets the session up.
 #[derive(Debug)]
 pub struct Manager {
-    inner: PostgresConnectionManager<NoTls>,
+    endpoint: Endpoint,
     pooler: Pooler,
     /// Of a session; of a transaction where there is a pooler.
     setup: String,
@@ -32,13 +31,13 @@ impl Manager {
     ///
     /// When the url cannot be used.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let inner = PostgresConnectionManager::new(options.config()?, NoTls);
+        let endpoint = options.endpoint()?;
         let pooler = options.settings.pooler;
         let setup = match pooler {
             Pooler::None => options.setup(),
             Pooler::Transaction => options.transaction_setup(),
         };
-        Ok(Manager { inner, pooler, setup })
+        Ok(Manager { endpoint, pooler, setup })
     }
 }
 
@@ -47,7 +46,8 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection, Error> {
-        let client = self.inner.connect().await?;
+        let (client, connection) = self.endpoint.open().await?;
+        tokio::spawn(drive(connection));
         match self.pooler {
             Pooler::None => {
                 client.batch_execute(&self.setup).await?;

@@ -18,5 +18,6 @@ mod psql;
 mod roles;
 mod service;
 mod sql;
+mod tls;
 mod wakeups;
 mod worker;
