@@ -22,6 +22,7 @@ mod heartbeat;
 mod measure;
 mod parts;
 mod read;
+mod tokens;
 mod wakeups;
 mod workflow;
 
@@ -42,6 +43,7 @@ pub use crate::store::inspect::{
     LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WaitFigures, WorkerFigures,
     WorkflowPage, WorkflowSummary,
 };
+pub use crate::store::tokens::{KeptToken, LiveToken};
 pub use crate::store::verify::Finding;
 pub use crate::store::workflow::{EnqueuedWorkflow, WorkflowVerdicts};
 pub use wakeups::{Next, Sleeper, Wakeups};

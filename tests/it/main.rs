@@ -19,5 +19,6 @@ mod roles;
 mod service;
 mod sql;
 mod tls;
+mod tokens;
 mod wakeups;
 mod worker;

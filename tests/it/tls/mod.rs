@@ -5,10 +5,11 @@ mod server;
 use std::time::Duration;
 
 use rowlock::config::Settings;
-use rowlock::db::{Client, Options, connect};
+use rowlock::db::{Client, Options, Pool, connect};
 use rowlock::shutdown::Shutdown;
 use rowlock::worker::{Job, Outcome, Worker};
 use rowlock::{Client as Rowlock, NewJob};
+use tokio::net::TcpListener;
 
 use crate::harness::{Service, rowlock, wait_until};
 use server::{NAME, TlsServer};
@@ -115,6 +116,37 @@ async fn a_bad_certificate_or_none_is_refused() {
     assert_eq!(log.matches("leaves this host unencrypted").count(), 1, "{log}");
     drop(service);
     server.end().await;
+}
+
+#[tokio::test]
+async fn a_renewed_file_counts_without_a_restart() {
+    let server = TlsServer::start().await;
+    let file = server.file("renewed.pem");
+    std::fs::copy(server.file("other-ca.pem"), &file).expect("copied");
+    let url = server.url(NAME, &format!("sslmode=verify-full&sslrootcert={file}"));
+    let mut options = Options::new(url.as_str().into(), &Settings::default().database);
+    options.settings.connect_timeout = Duration::from_secs(2);
+    let pool = Pool::new(&options).expect("the url is good");
+    let error = pool.get().await.err().expect("it believes another");
+    assert!(error.chain().contains("give the certificate of its CA"), "{}", error.chain());
+    std::fs::copy(server.file("ca.pem"), &file).expect("copied");
+    drop(pool.get().await.expect("it believes ours now"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("bound").port();
+    for mode in ["disable", "require"] {
+        let url = format!("host=127.0.0.1 port={port} user=a sslmode={mode} connect_timeout=1");
+        let url = url.as_str().into();
+        let error = tokio::time::timeout(DEADLINE, connect(&url))
+            .await
+            .expect("within the deadline")
+            .unwrap_err();
+        assert!(error.chain().contains("took too long"), "{}", error.chain());
+    }
 }
 
 #[tokio::test]
