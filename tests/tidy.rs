@@ -63,6 +63,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["src/db", "src/store", "src/embedded"]),
     ("bb8", &["src/db"]),
+    ("rustls", &["src/db"]),
     ("axum", &["src/http", "src/server"]),
 ];
 

@@ -27,12 +27,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use rowlock::db::migrate;
+use rowlock::db::{self, migrate};
 use rowlock::embedded::{self, Profile};
 use rowlock::model::NewWorkflow;
 use rowlock::shutdown::Shutdown;
 use rowlock::{Client as Rowlock, Worker};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 const QUEUE: &str = "etl";
@@ -100,11 +100,8 @@ fn worker(url: &str, down: &[String]) -> Worker {
 }
 
 /// Opens a connection.
-async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    // It ends with the client, and its errors are the client's.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
+async fn connect(url: &str) -> Result<Client, db::Error> {
+    db::connect(&url.into()).await
 }
 
 /// Waits until a workflow has ended, and gives its state.

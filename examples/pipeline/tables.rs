@@ -1,6 +1,7 @@
 //! The pipeline's own tables, in the database's `public` schema. Every row says which run wrote it.
 
-use tokio_postgres::{Client, NoTls, Transaction};
+use rowlock::db;
+use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use crate::extract::Entity;
@@ -44,11 +45,8 @@ const STRONGEST: &str = "
     where run = $1 order by strength desc, first_sort, first, second_sort, second limit $2";
 
 /// Opens a connection.
-pub(crate) async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    // It ends with the client, and its errors are the client's.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
+pub(crate) async fn connect(url: &str) -> Result<Client, db::Error> {
+    db::connect(&url.into()).await
 }
 
 /// Makes the tables unless they are there.

@@ -30,6 +30,7 @@ begin
                 'retry', 'reprioritize', 'explain', 'inputs', 'inputs_of', 'pause_queue',
                 'resume_queue', 'set_retention', 'maintain', 'try_duty', 'try_floors',
                 'cancel_workflow', 'retry_workflow', 'workflow_status', 'workflow_jobs',
+                'touch_token',
                 'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
             ]),
             ('observer', array[

@@ -30,6 +30,7 @@ return case name
     when 'explain_ahead' then 1000
     when 'explain_parents' then 20
     when 'detail_length' then 200
+    when 'token_queues' then 100
 end;
 comment on function limit_of is
     'A limit by name: counts, bytes or characters. Null for a name that is none.';
@@ -50,6 +51,7 @@ return case name
     when 'longest_timeout' then interval '365 days'
     when 'farthest_run_at' then interval '10 years'
     when 'longest_backoff' then interval '1 day'
+    when 'longest_token' then interval '3660 days'
 end;
 comment on function default_of is
     'A default or bound that is a length of time, by name. Null for a name that is none.';

@@ -10,6 +10,7 @@ mod postgres;
 mod serve;
 mod show;
 mod stats;
+mod token;
 mod verify;
 mod work;
 mod workflow;
@@ -70,6 +71,11 @@ enum Command {
     /// Exits 3 when there is none, 1 when others kept some of its jobs from being cancelled or
     /// retried.
     Workflow(workflow::Args),
+    /// Create, list, rotate and revoke the tokens of the HTTP API, as the owner of the schema.
+    ///
+    /// A token is shown once, when it is made. `rowlock serve` wants one from everybody where
+    /// ROWLOCK_TOKEN or ROWLOCK_TOKENS=true is set.
+    Token(token::Args),
     /// Look after the private Postgres.
     Postgres(postgres::Args),
 }
@@ -91,6 +97,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(args).await,
         Command::Workflows(args) => workflow::list(args).await,
         Command::Workflow(args) => workflow::run(args).await,
+        Command::Token(args) => token::run(args).await,
         Command::Postgres(args) => postgres::run(args).await,
     }
 }

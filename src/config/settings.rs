@@ -93,9 +93,13 @@ pub struct HttpSettings {
     #[arg(long, env = "ROWLOCK_LISTEN", default_value = defaults::LISTEN, value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// The token that every request must carry
+    /// A token that allows everything; with it, every request must carry one
     #[arg(long, env = "ROWLOCK_TOKEN", hide_env_values = true)]
     pub token: Option<Secret>,
+
+    /// Want a token from everybody, one of `rowlock token` or that of ROWLOCK_TOKEN
+    #[arg(long, env = "ROWLOCK_TOKENS")]
+    pub tokens: bool,
 
     /// The largest request body (1KiB to 1GiB)
     #[arg(long, env = "ROWLOCK_BODY_LIMIT", default_value = defaults::BODY_LIMIT)]
@@ -207,6 +211,7 @@ impl Settings {
             ("ROWLOCK_IDLE_IN_TRANSACTION_TIMEOUT", time(database.idle_in_transaction_timeout)),
             ("ROWLOCK_LISTEN", http.listen.to_string()),
             ("ROWLOCK_TOKEN", shown(http.token.as_ref())),
+            ("ROWLOCK_TOKENS", http.tokens.to_string()),
             ("ROWLOCK_BODY_LIMIT", units::show_size(http.body_limit)),
             ("ROWLOCK_HEADER_TIMEOUT", time(http.header_timeout)),
             ("ROWLOCK_LEASE", time(queue.lease)),

@@ -112,9 +112,10 @@ impl Settings {
     fn faults_of_http(&self) -> Vec<String> {
         let http = &self.http;
         let mut faults = Vec::new();
-        if http.token.is_none() && !http.listen.ip().is_loopback() {
+        if http.token.is_none() && !http.tokens && !http.listen.ip().is_loopback() {
             faults.push(format!(
-                "ROWLOCK_LISTEN is {}, which others can reach, and there is no ROWLOCK_TOKEN",
+                "ROWLOCK_LISTEN is {}, which others can reach, and there is no ROWLOCK_TOKEN, \
+                 nor ROWLOCK_TOKENS=true",
                 http.listen
             ));
         }
@@ -209,5 +210,8 @@ mod tests {
         assert_eq!(faults(&settings, &[]).len(), 0);
         settings.http.token = Some("".parse().unwrap());
         assert_eq!(faults(&settings, &[]), ["ROWLOCK_TOKEN is empty"]);
+        settings.http.token = None;
+        settings.http.tokens = true;
+        assert_eq!(faults(&settings, &[]).len(), 0);
     }
 }

@@ -1,13 +1,16 @@
 //! Opening a session: the connection string, and what every session is told first.
 
+use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config, NoTls};
-use tracing::debug;
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tracing::{debug, warn};
 
 use super::Error;
+use super::tls::{Params, Stream, Tls};
 use crate::config::{DatabaseSettings, DatabaseUrl, Pooler};
 use crate::model::SchemaName;
 
@@ -33,24 +36,23 @@ impl Options {
         &self.settings.schema
     }
 
-    /// The driver's configuration for a connection of the pool.
-    pub(super) fn config(&self) -> Result<Config, Error> {
-        let mut config = parse(&self.url)?;
-        config.application_name(&self.settings.application_name);
-        config.connect_timeout(self.settings.connect_timeout);
-        notice_dead_peers(&mut config);
-        Ok(config)
+    /// Where a connection of the pool leads.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Error> {
+        let mut endpoint = Endpoint::new(&self.url)?;
+        endpoint.config.application_name(&self.settings.application_name);
+        endpoint.config.connect_timeout(self.settings.connect_timeout);
+        Ok(endpoint)
     }
 
-    /// The driver's configuration for the listener.
-    pub(super) fn listener_config(&self) -> Result<Config, Error> {
+    /// Where the listener's leads.
+    pub(super) fn listener_endpoint(&self) -> Result<Endpoint, Error> {
         let url = self.settings.listen_url.as_ref().unwrap_or(&self.url);
-        let mut config = parse(url)?;
-        config
+        let mut endpoint = Endpoint::new(url)?;
+        endpoint
+            .config
             .application_name(format!("{} listener", self.settings.application_name))
             .connect_timeout(self.settings.connect_timeout);
-        notice_dead_peers(&mut config);
-        Ok(config)
+        Ok(endpoint)
     }
 
     /// Whether wake-ups can be waited for: not on a session that a pooler hands to others.
@@ -95,19 +97,97 @@ impl Options {
 ///
 /// When the url cannot be used or the database is away.
 pub async fn connect(url: &DatabaseUrl) -> Result<Client, Error> {
-    let mut config = parse(url)?;
-    let patience = *config.get_connect_timeout().unwrap_or(&Duration::from_secs(5));
-    config.connect_timeout(patience);
-    notice_dead_peers(&mut config);
-    let connecting = tokio::time::timeout(patience, config.connect(NoTls)).await;
-    let (client, connection) =
-        connecting.map_err(|_| Error::unavailable("the connect took too long"))??;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "connection ended");
-        }
-    });
+    let (client, connection) = Endpoint::new(url)?.open().await?;
+    tokio::spawn(drive(connection));
     Ok(client)
+}
+
+/// Moves a connection's bytes until it ends.
+pub(super) async fn drive(connection: Wire) {
+    if let Err(error) = connection.await {
+        debug!(%error, "connection ended");
+    }
+}
+
+/// The half of a connection that moves its bytes.
+pub(super) type Wire = Connection<Socket, Stream>;
+
+/// How long a connection may take to be opened, where the string says nothing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether it was said that connections go over a network in the clear.
+static TOLD_OF_PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Where a connection leads, and how it is encrypted.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    config: Config,
+    tls: Tls,
+}
+
+impl Endpoint {
+    /// Reads a connection string, and the files that it names.
+    fn new(url: &DatabaseUrl) -> Result<Self, Error> {
+        let (params, rest) = Params::take(url.expose());
+        let mut tls = Tls::new(params).map_err(Error::Url)?;
+        let mut config = Config::from_str(&rest).map_err(|error| Error::Url(reason(&error)))?;
+        if config.get_hosts().is_empty() {
+            // The driver takes the name to be verified from here.
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
+        let hosts = config.get_hosts();
+        if !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_))) {
+            // As in libpq: a socket has no TLS, whatever is asked for.
+            tls.mode = SslMode::Disable;
+        }
+        config.ssl_mode(tls.mode);
+        notice_dead_peers(&mut config);
+        if config.get_ssl_negotiation() == SslNegotiation::Direct && tls.mode == SslMode::Prefer {
+            return Err(Error::Url("sslnegotiation=direct takes sslmode=require or more".into()));
+        }
+        tls.connector().map_err(Error::Url)?;
+        Ok(Endpoint { config, tls })
+    }
+
+    /// Opens a connection. The driver bounds only the way to the host; a server that then says
+    /// nothing is given up as well.
+    pub(super) async fn open(&self) -> Result<(Client, Wire), Error> {
+        let connector = self.tls.connector().map_err(Error::Url)?;
+        let encrypted = connector.used();
+        let timeout = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let mut config = self.config.clone();
+        config.connect_timeout(timeout);
+        // A name may lead to two addresses.
+        let tries = u32::try_from(2 * config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+        let opened = tokio::time::timeout(timeout * tries, config.connect(connector)).await;
+        let opened =
+            opened.map_err(|_| Error::unavailable("the server took too long to answer"))??;
+        let plain = !encrypted.load(Ordering::Relaxed) && self.tls.mode != SslMode::Disable;
+        if plain && self.leaves_the_host() && !TOLD_OF_PLAIN.swap(true, Ordering::Relaxed) {
+            warn!(
+                "the connection to Postgres leaves this host unencrypted; turn TLS on there and \
+                 set sslmode=verify-full, or sslmode=disable where the network is trusted"
+            );
+        }
+        Ok(opened)
+    }
+
+    /// How a request to cancel is encrypted: as its connection is.
+    pub(super) fn tls(&self) -> Tls {
+        self.tls.clone()
+    }
+
+    fn leaves_the_host(&self) -> bool {
+        let is_other = |host: &Host| match host {
+            Host::Unix(_) => false,
+            Host::Tcp(name) => {
+                name != "localhost" && !name.parse().is_ok_and(|it: IpAddr| it.is_loopback())
+            }
+        };
+        self.config.get_hosts().iter().any(is_other)
+    }
 }
 
 /// A peer that is gone without a word is noticed within 15 s.
@@ -118,33 +198,6 @@ fn notice_dead_peers(config: &mut Config) {
         .keepalives_interval(Duration::from_secs(3))
         .keepalives_retries(3)
         .tcp_user_timeout(Duration::from_secs(15));
-}
-
-/// Reads a connection string, and refuses what would be ignored: encryption that is not there.
-fn parse(url: &DatabaseUrl) -> Result<Config, Error> {
-    if let Some(mode) = ssl_mode(url.expose()).filter(|mode| !may_be_plain(mode)) {
-        return Err(Error::Url(format!(
-            "sslmode={mode} asks for an encrypted connection, which this build cannot make; use a \
-             socket, a private network or a local TLS proxy, and sslmode=disable"
-        )));
-    }
-    let config = Config::from_str(url.expose()).map_err(|error| Error::Url(reason(&error)))?;
-    match config.get_ssl_mode() {
-        SslMode::Disable | SslMode::Prefer => Ok(config),
-        _ => Err(Error::Url("it asks for an encrypted connection".to_owned())),
-    }
-}
-
-fn may_be_plain(mode: &str) -> bool {
-    matches!(mode, "disable" | "allow" | "prefer")
-}
-
-/// The value of `sslmode`, which the driver would not understand in all its forms.
-fn ssl_mode(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("sslmode")?;
-    let value = rest.trim_start().strip_prefix('=')?.trim_start().trim_start_matches('\'');
-    let end = value.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    Some(&value[..end.unwrap_or(value.len())])
 }
 
 /// What is wrong with the string. The driver names the option at fault, never its value.
@@ -163,26 +216,40 @@ mod tests {
     }
 
     #[test]
-    fn encryption_that_is_not_there_is_refused() {
-        for mode in ["require", "verify-ca", "verify-full"] {
-            for url in [
-                format!("postgres://db/app?sslmode={mode}"),
-                format!("postgres://db/app?sslmode={mode}&connect_timeout=3"),
-                format!("host=db sslmode = '{mode}' user=ann"),
-            ] {
-                let error = options(&url).config().unwrap_err().to_string();
-                assert!(error.contains(&format!("sslmode={mode}")), "{error}");
-            }
-        }
-        assert!(options("postgres://db/app?sslmode=prefer").config().is_ok());
-        assert!(options("postgres://db/app").listener_config().is_ok());
+    fn a_bad_url_does_not_give_its_password_away() {
+        let error = options("postgres://ann:s3cret@db/app?sslcrl=x").endpoint().unwrap_err();
+        assert!(error.to_string().contains("sslcrl"), "{error}");
+        assert!(!format!("{error:?}").contains("s3cret"));
     }
 
     #[test]
-    fn a_bad_url_does_not_give_its_password_away() {
-        let error = options("postgres://ann:s3cret@db/app?sslrootcert=x").config().unwrap_err();
-        assert!(error.to_string().contains("sslrootcert"), "{error}");
-        assert!(!format!("{error:?}").contains("s3cret"));
+    fn a_socket_is_never_encrypted() {
+        for (url, mode) in [
+            ("postgres:///app?host=/run/x&sslmode=verify-full", SslMode::Disable),
+            ("host=/run/x sslmode=require", SslMode::Disable),
+            ("host=/run/x,db sslmode=require", SslMode::Require),
+            ("hostaddr=10.0.0.1 sslmode=require", SslMode::Require),
+            ("postgres://db/app", SslMode::Prefer),
+        ] {
+            let endpoint = options(url).listener_endpoint().unwrap();
+            assert_eq!(endpoint.config.get_ssl_mode(), mode, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_what_stays_on_the_host_may_be_plain_in_silence() {
+        for (url, leaves) in [
+            ("host=/run/x", false),
+            ("host=localhost", false),
+            ("postgres://[::1]/app", false),
+            ("hostaddr=127.0.0.1", false),
+            ("host=localhost,db", true),
+            ("hostaddr=10.0.0.1", true),
+        ] {
+            assert_eq!(options(url).endpoint().unwrap().leaves_the_host(), leaves, "{url}");
+        }
+        let weak = options("host=db sslnegotiation=direct").endpoint().unwrap_err();
+        assert!(weak.to_string().contains("sslmode=require"), "{weak}");
     }
 
     #[test]

@@ -18,11 +18,12 @@ use std::time::Duration;
 use futures_util::future::join3;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::driver::Driver;
 use super::flight::Flight;
 use super::param::{Param, typed};
+use super::tls::Tls;
 use super::transaction::Transaction;
 use super::{Error, migrate};
 use crate::model::SchemaName;
@@ -43,6 +44,8 @@ const POOLER_HINT: &str = "prepared statements do not last on this connection; i
 pub struct Connection {
     client: Client,
     driver: Driver,
+    /// How its requests to cancel are encrypted.
+    tls: Tls,
     call_timeout: Duration,
     /// In place of it, while a transaction lasts that needs more.
     allowed: Mutex<Option<Duration>>,
@@ -60,12 +63,14 @@ impl Connection {
     pub(super) fn new(
         client: Client,
         driver: Driver,
+        tls: Tls,
         setup: Option<&str>,
         call_timeout: Duration,
     ) -> Self {
         Connection {
             client,
             driver,
+            tls,
             call_timeout,
             allowed: Mutex::default(),
             begin: setup.map(|setup| format!("{BEGIN}; {setup}")),
@@ -255,10 +260,11 @@ impl Connection {
     /// Asks the server to let go of what nobody waits for: one session after another would be stuck
     /// in the same place.
     fn cancel(&self) {
+        let Ok(connector) = self.tls.connector() else { return };
         let token = self.client.cancel_token();
         tokio::spawn(async move {
             // It helps where it can; the connection is dropped in any case.
-            let _ = timeout(CANCEL_PATIENCE, token.cancel_query(NoTls)).await;
+            let _ = timeout(CANCEL_PATIENCE, token.cancel_query(connector)).await;
         });
     }
 

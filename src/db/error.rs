@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::tls::Fault;
 use crate::model::Code;
 
 /// A database error by class; the source chain holds what Postgres or the driver said.
@@ -94,6 +95,13 @@ impl Error {
         }
     }
 
+    /// Whether only a change of certificates or settings can help: encryption is asked for, and the
+    /// server has none or cannot prove who it is.
+    #[must_use]
+    pub fn is_encryption(&self) -> bool {
+        matches!(self, Error::Unavailable(source) if source.is::<Fault>())
+    }
+
     /// The error with everything beneath it, on one line, for a log.
     #[must_use]
     pub fn chain(&self) -> String {
@@ -165,6 +173,9 @@ impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(refusal) = error.as_db_error().and_then(refusal) {
             return refusal;
+        }
+        if let Some(fault) = Fault::of(&error) {
+            return Error::Unavailable(fault.into());
         }
         match class(&error) {
             Class::Unavailable => Error::Unavailable(error.into()),

@@ -1,8 +1,8 @@
 //! The database as the rest sees it: connections, transactions, LISTEN, migrations, errors.
 //!
-//! `connect` opens sessions and sets them up, `driver` runs their sockets, `connection` and
-//! `transaction` run statements that are prepared once, `flight` is a call under way, `pool` lends
-//! connections, `listen` keeps one apart for wake-ups, `migrate` brings the schema up.
+//! `connect` opens sessions and sets them up, `tls` encrypts them, `driver` runs their sockets,
+//! `connection` and `transaction` run statements that are prepared once, `flight` is a call under way,
+//! `pool` lends connections, `listen` keeps one apart for wake-ups, `migrate` brings the schema up.
 //!
 //! # Invariants
 //!
@@ -21,6 +21,7 @@ pub mod listen;
 pub mod migrate;
 mod param;
 mod pool;
+mod tls;
 mod transaction;
 
 pub use connect::{Options, connect};

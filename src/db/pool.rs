@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use bb8::{ErrorSink, ManageConnection, QueueStrategy, RunError};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls};
 use tracing::warn;
 
+use super::connect::Endpoint;
 use super::driver::Driver;
 use super::{Connection, Error, Options};
 use crate::config::Pooler;
@@ -21,7 +21,7 @@ use crate::telemetry::Seldom;
 /// Connects, and sets the session up.
 #[derive(Debug)]
 pub struct Manager {
-    config: Config,
+    endpoint: Endpoint,
     connect_timeout: Duration,
     call_timeout: Duration,
     pooler: Pooler,
@@ -42,7 +42,7 @@ impl Manager {
             Pooler::Transaction => options.transaction_setup(),
         };
         Ok(Manager {
-            config: options.config()?,
+            endpoint: options.endpoint()?,
             connect_timeout: settings.connect_timeout,
             call_timeout: settings.call_timeout,
             pooler: settings.pooler,
@@ -51,7 +51,7 @@ impl Manager {
     }
 
     async fn open(&self) -> Result<Connection, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        let (client, connection) = self.endpoint.open().await?;
         let driver = Driver::spawn(connection);
         let setup = match self.pooler {
             Pooler::None => {
@@ -60,7 +60,7 @@ impl Manager {
             }
             Pooler::Transaction => Some(self.setup.as_str()),
         };
-        Ok(Connection::new(client, driver, setup, self.call_timeout))
+        Ok(Connection::new(client, driver, self.endpoint.tls(), setup, self.call_timeout))
     }
 }
 

@@ -25,6 +25,7 @@ mod known;
 mod measure;
 mod parts;
 mod read;
+mod tokens;
 mod wakeups;
 mod workflow;
 
@@ -45,6 +46,7 @@ pub use crate::store::inspect::{
     LatencyFigures, OutcomeFigures, QueueFigures, Relative, Stats, WaitFigures, WorkerFigures,
     WorkflowPage, WorkflowSummary,
 };
+pub use crate::store::tokens::{KeptToken, LiveToken};
 pub use crate::store::verify::Finding;
 pub use crate::store::workflow::{EnqueuedWorkflow, WorkflowVerdicts};
 pub use wakeups::{Next, Sleeper, Wakeups};

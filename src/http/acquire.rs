@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::app::App;
+use super::auth::Access;
 use super::body;
 use super::interval::Interval;
 use super::jobs::inputs::InputBody;
@@ -107,8 +108,13 @@ struct AcquiredBody {
 )]
 async fn acquire(
     State(app): State<App>,
+    access: Access,
     body::Json(asked): body::Json<AcquireBody>,
 ) -> Result<Json<AcquireAnswer>, Problem> {
+    for queue in &asked.queues {
+        access.queue(queue)?;
+    }
+    access.worker(&app.engine, asked.worker).await?;
     let wait = Duration::from_millis(asked.wait_ms.unwrap_or(0)).min(MOST_WAIT);
     let (worker, with_inputs) = (asked.worker, asked.inputs);
     let call = asked.into_call(app.engine.settings().lease);

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::app::App;
+use super::auth::Access;
 use super::body;
 use super::openapi;
 use super::problem::Problem;
@@ -154,8 +155,10 @@ struct FinishedBody {
 )]
 async fn complete(
     State(app): State<App>,
+    access: Access,
     body::Json(asked): body::Json<CompleteBody>,
 ) -> Result<Json<FinishAnswer>, Problem> {
+    access.worker(&app.engine, asked.worker).await?;
     let named = asked.executions.iter().map(|entry| (entry.job_id, entry.attempt)).collect();
     let entry = |body: CompletionBody| -> Completion {
         let CompletionBody { job_id, attempt, token, result } = body;
@@ -178,8 +181,10 @@ async fn complete(
 )]
 async fn fail(
     State(app): State<App>,
+    access: Access,
     body::Json(asked): body::Json<FailBody>,
 ) -> Result<Json<FinishAnswer>, Problem> {
+    access.worker(&app.engine, asked.worker).await?;
     let named = asked.executions.iter().map(|entry| (entry.job_id, entry.attempt)).collect();
     let entry = |body: FailureBody| {
         let FailureBody { job_id, attempt, token, error, retry_at, discard } = body;
@@ -203,8 +208,10 @@ async fn fail(
 )]
 async fn snooze(
     State(app): State<App>,
+    access: Access,
     body::Json(asked): body::Json<SnoozeBody>,
 ) -> Result<Json<FinishAnswer>, Problem> {
+    access.worker(&app.engine, asked.worker).await?;
     let named = asked.executions.iter().map(|entry| (entry.job_id, entry.attempt)).collect();
     let entry = |body: SnoozedBody| {
         let SnoozedBody { job_id, attempt, token, until } = body;
@@ -227,8 +234,10 @@ async fn snooze(
 )]
 async fn release(
     State(app): State<App>,
+    access: Access,
     body::Json(asked): body::Json<ReleaseBody>,
 ) -> Result<Json<FinishAnswer>, Problem> {
+    access.worker(&app.engine, asked.worker).await?;
     let entries = held(asked.executions);
     let named = entries.iter().map(|entry| (entry.job_id, entry.attempt)).collect();
     Ok(answer(named, app.engine.release(asked.worker, entries).await?))

@@ -2,7 +2,7 @@
 //!
 //! [`router`] puts it together; each resource is a file with its handlers and, beside them, the
 //! types that travel. `body` reads requests, `problem` words what is not a success, `auth` asks for
-//! the token, `observe` leaves a span and a time of each request.
+//! a token and says whose things are whose, `observe` leaves a span and a time of each request.
 //!
 //! # Invariants
 //!

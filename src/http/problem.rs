@@ -47,6 +47,8 @@ pub(super) struct Problem {
 pub(super) enum Kind {
     Malformed,
     Unauthorized,
+    Forbidden,
+    TooManyFailures,
     NoRoute,
     WrongMethod,
     SlowBody,
@@ -63,6 +65,10 @@ impl Kind {
         match self {
             Kind::Malformed => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
             Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Token required"),
+            Kind::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Not for this token"),
+            Kind::TooManyFailures => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_failures", "Too many wrong tokens")
+            }
             Kind::NoRoute => (StatusCode::NOT_FOUND, "not_found", "No such route"),
             Kind::WrongMethod => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Wrong method")
@@ -241,6 +247,8 @@ mod tests {
         let own = [
             Kind::Malformed,
             Kind::Unauthorized,
+            Kind::Forbidden,
+            Kind::TooManyFailures,
             Kind::NoRoute,
             Kind::WrongMethod,
             Kind::SlowBody,

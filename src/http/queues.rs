@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::auth::Access;
 use super::body::Path;
 use super::interval::Interval;
 use super::openapi;
@@ -76,9 +77,10 @@ struct PauseAnswer {
     path = "/v1/queues", tag = "operate",
     responses((status = 200, description = "The queues, by name", body = QueuesBody))
 )]
-async fn list(State(app): State<App>) -> Result<Json<QueuesBody>, Problem> {
+async fn list(State(app): State<App>, access: Access) -> Result<Json<QueuesBody>, Problem> {
     let queues = app.engine.queues().await?;
-    Ok(Json(QueuesBody { queues: queues.into_iter().map(QueueBody::from).collect() }))
+    let queues = queues.into_iter().filter(|queue| access.sees(&queue.name));
+    Ok(Json(QueuesBody { queues: queues.map(QueueBody::from).collect() }))
 }
 
 /// Stop acquires from a queue; enqueues go on
@@ -93,8 +95,10 @@ async fn list(State(app): State<App>) -> Result<Json<QueuesBody>, Problem> {
 )]
 async fn pause(
     State(app): State<App>,
+    access: Access,
     Path(queue): Path<String>,
 ) -> Result<Json<PauseAnswer>, Problem> {
+    access.queue(&queue)?;
     let changed = app.engine.pause_queue(&queue).await?;
     Ok(Json(PauseAnswer { queue, paused: true, changed }))
 }
@@ -111,8 +115,10 @@ async fn pause(
 )]
 async fn resume(
     State(app): State<App>,
+    access: Access,
     Path(queue): Path<String>,
 ) -> Result<Json<PauseAnswer>, Problem> {
+    access.queue(&queue)?;
     let changed = app.engine.resume_queue(&queue).await?;
     Ok(Json(PauseAnswer { queue, paused: false, changed }))
 }

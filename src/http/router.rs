@@ -25,7 +25,7 @@ use crate::shutdown::Shutdown;
 /// called inside a runtime.
 pub fn router(engine: Engine, settings: &HttpSettings, shutdown: Shutdown) -> Router {
     metrics::keep_up(&shutdown);
-    let guard = Guard::new(settings.token.as_ref());
+    let guard = Guard::new(&engine, settings);
     let app = App::new(engine, settings, shutdown);
     let (routes, api) = routes().split_for_parts();
     let described = openapi::describe_problems(api).to_json().expect("the description is JSON");
@@ -98,7 +98,7 @@ mod tests {
         let routes = Router::new().route("/boom", get(boom)).route("/well", get(async || "well"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = surrounded(routes, Guard::new(None));
+        let app = surrounded(routes, Guard::of(None));
         tokio::spawn(async move { axum::serve(listener, app).await });
         // The connection survives too: the second request travels on it.
         let mut stream = TcpStream::connect(address).await.unwrap();

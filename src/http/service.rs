@@ -11,6 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::auth::Access;
+use super::problem::Problem;
 use super::{metrics, scrape};
 use crate::engine::Mode;
 
@@ -88,17 +90,18 @@ async fn readyz(State(app): State<App>) -> Response {
 
 /// Give the figures of this process and of the queues to Prometheus
 ///
-/// Wants the token where one is configured: it names queues.
+/// Wants a token for all queues where one is wanted: it names them.
 #[utoipa::path(
     get, operation_id = "metrics",
     path = "/metrics", tag = "service",
     responses((status = 200, description = "Text exposition format", body = String, content_type = "text/plain"))
 )]
-async fn render_metrics(State(app): State<App>) -> Response {
+async fn render_metrics(State(app): State<App>, access: Access) -> Result<Response, Problem> {
+    access.all_queues()?;
     let queues = app.scrape.of_queues(&app.engine).await;
     scrape::set_gauges(&app.engine);
     let text = metrics::recorder().render() + &queues;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 fn listener_word(mode: Mode) -> &'static str {

@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::auth::Access;
 use super::problem::Problem;
 use crate::engine::{LatencyFigures, OutcomeFigures, Stats, WaitFigures};
 
@@ -68,8 +69,15 @@ struct WaitBody {
     path = "/v1/stats", tag = "operate",
     responses((status = 200, description = "The figures", body = StatsBody))
 )]
-async fn stats(State(app): State<App>) -> Result<Json<StatsBody>, Problem> {
-    let Stats { latencies, outcomes, waits } = app.engine.stats().await?;
+async fn stats(State(app): State<App>, access: Access) -> Result<Json<StatsBody>, Problem> {
+    let Stats { mut latencies, mut outcomes, mut waits } = app.engine.stats().await?;
+    // The line of all queues tells of those that are not the caller's.
+    let sees = |queue: &Option<String>| {
+        queue.as_ref().map_or(access.is_everything(), |queue| access.sees(queue))
+    };
+    latencies.retain(|line| sees(&line.queue));
+    outcomes.retain(|line| access.sees(&line.queue));
+    waits.retain(|line| access.sees(&line.queue));
     Ok(Json(StatsBody {
         acquire_latency: latencies.into_iter().map(LatencyBody::from).collect(),
         outcomes: outcomes.into_iter().map(OutcomeBody::from).collect(),

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::app::App;
+use super::auth::Access;
 use super::body::{self, Path};
 use super::executions::{HeldBody, held};
 use super::interval::Interval;
@@ -103,9 +104,11 @@ struct WorkerBody {
 )]
 async fn heartbeat(
     State(app): State<App>,
+    access: Access,
     Path(worker): Path<Uuid>,
     body::Json(asked): body::Json<HeartbeatBody>,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
+    access.worker(&app.engine, worker).await?;
     let lease = asked.lease.map_or(app.engine.settings().lease, |lease| lease.0);
     let entries = held(asked.executions);
     let verdicts = app.engine.heartbeat(worker, entries.clone(), lease, asked.seen_call).await?;
@@ -123,8 +126,14 @@ async fn heartbeat(
     path = "/v1/workers", tag = "operate",
     responses((status = 200, description = "The workers", body = WorkersBody))
 )]
-async fn list(State(app): State<App>) -> Result<Json<WorkersBody>, Problem> {
-    let workers = app.engine.workers().await?;
+async fn list(State(app): State<App>, access: Access) -> Result<Json<WorkersBody>, Problem> {
+    let mut workers = app.engine.workers().await?;
+    if !access.is_everything() {
+        for worker in &mut workers {
+            worker.queues.retain(|queue| access.sees(queue));
+        }
+        workers.retain(|worker| !worker.queues.is_empty());
+    }
     Ok(Json(WorkersBody { workers: workers.into_iter().map(WorkerBody::from).collect() }))
 }
 

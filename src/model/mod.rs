@@ -8,6 +8,7 @@
 //! Limits on sizes and names: they are constants of one SQL file and are checked by the database,
 //! so that a caller from psql meets the same ones.
 
+mod api_token;
 mod code;
 mod execution;
 mod graph;
@@ -20,6 +21,8 @@ mod token;
 mod verdict;
 mod workflow;
 
+pub(crate) use api_token::hex;
+pub use api_token::{Action, ApiToken, Scope};
 pub use code::Code;
 pub use execution::{AcquiredJob, Execution};
 pub use graph::{Graph, GraphEdge, GraphJob, GraphNode, MOST_EDGES, MOST_NODES};

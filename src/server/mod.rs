@@ -155,6 +155,7 @@ async fn connect(
     loop {
         let error = match db::connect(url).await {
             Ok(client) => return Ok(client),
+            Err(error) if error.is_encryption() => return Err(error),
             Err(error @ db::Error::Unavailable(_)) if Instant::now() < end => error,
             Err(error) => return Err(error),
         };

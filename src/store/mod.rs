@@ -16,6 +16,7 @@ pub mod inputs;
 pub mod inspect;
 pub mod maintain;
 pub mod operate;
+pub mod tokens;
 mod values;
 pub mod verify;
 pub mod workflow;

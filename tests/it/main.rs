@@ -24,6 +24,8 @@ mod recovery;
 mod roles;
 mod service;
 mod sql;
+mod tls;
+mod tokens;
 mod wakeups;
 mod wire;
 mod worker;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
+use crate::db::connect::{Endpoint, Wire};
 use crate::db::{Error, Options};
 
 /// Queue names begin with a letter or a digit, so no queue has such a payload.
@@ -24,7 +25,7 @@ const PAYLOAD_CAPACITY: usize = 256;
 
 /// Where sessions lead, and how they are set up.
 pub(super) struct Target {
-    config: Config,
+    endpoint: Endpoint,
     setup: String,
     channel: String,
 }
@@ -33,12 +34,12 @@ impl Target {
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let channel = options.schema().as_str().to_owned();
         let listen = format!("{}; LISTEN {}", options.setup(), options.schema().quoted());
-        Ok(Target { config: options.listener_config()?, setup: listen, channel })
+        Ok(Target { endpoint: options.listener_endpoint()?, setup: listen, channel })
     }
 
     /// Opens a session that listens.
     pub(super) async fn open(&self) -> Result<Session, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        let (client, connection) = self.endpoint.open().await?;
         let (payload_sender, payloads) = mpsc::channel(PAYLOAD_CAPACITY);
         let overflow = Arc::new(AtomicBool::new(false));
         let pump = tokio::spawn(pump(connection, payload_sender, overflow.clone()));
@@ -66,7 +67,7 @@ impl Target {
     }
 
     async fn open_bare(&self) -> Result<Client, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        let (client, connection) = self.endpoint.open().await?;
         // It ends with the client; its errors are the client's.
         tokio::spawn(async move { drop(connection.await) });
         Ok(client)
@@ -124,11 +125,7 @@ impl Drop for Session {
 }
 
 /// Drives the connection and hands on its notifications, until it ends.
-async fn pump(
-    mut connection: Connection<Socket, tokio_postgres::tls::NoTlsStream>,
-    payloads: mpsc::Sender<String>,
-    overflow: Arc<AtomicBool>,
-) {
+async fn pump(mut connection: Wire, payloads: mpsc::Sender<String>, overflow: Arc<AtomicBool>) {
     loop {
         match poll_fn(|context| connection.poll_message(context)).await {
             Some(Ok(AsyncMessage::Notification(notification))) => {

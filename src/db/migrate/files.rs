@@ -64,7 +64,7 @@ macro_rules! embed {
 /// The files of this version. `tests/tidy.rs` checks that none in `schema/` is left out.
 pub const EMBEDDED: Files = Files {
     migrations: embed!(Migration in "migrations":
-        "0001_jobs", "0002_dependencies", "0003_executions",
+        "0001_jobs", "0002_dependencies", "0003_executions", "0004_tokens",
     ),
     functions: embed!(FunctionFile in "functions":
         "limits", "refuse", "ids", "wake",
@@ -75,7 +75,7 @@ pub const EMBEDDED: Files = Files {
         "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
         "operate", "retry", "reprioritize", "workflow", "operate_workflow", "explain", "inputs", "rescue", "prune", "floors", "maintain",
-        "verify", "views", "grants",
+        "tokens", "verify", "views", "grants",
     ),
 };
 

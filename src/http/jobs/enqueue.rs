@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::wire::{EnqueuedBody, JobBody, jobs_of, status_of};
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::JsonText;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::Problem;
@@ -50,6 +51,7 @@ enum Answer {
 )]
 pub(super) async fn enqueue(
     State(app): State<App>,
+    access: Access,
     headers: HeaderMap,
     text: JsonText,
 ) -> Result<Response, Problem> {
@@ -58,7 +60,9 @@ pub(super) async fn enqueue(
         OneOrMany::Many(bodies) => bodies,
         OneOrMany::One(body) => vec![body],
     };
-    let mut answers = enqueue_all(&app, key.as_ref(), jobs_of(bodies)).await?;
+    let jobs = jobs_of(bodies);
+    access.enqueue(&app.engine, &jobs).await?;
+    let mut answers = enqueue_all(&app, key.as_ref(), jobs).await?;
     let status = status_of(&answers);
     if text.is_array() {
         return Ok((status, Json(Answer::Many(answers))).into_response());

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::show::no_such_job;
 use crate::engine::Explanation;
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::openapi;
 use crate::http::problem::Problem;
@@ -76,8 +77,10 @@ struct WaitedFor {
 )]
 pub(super) async fn explain(
     State(app): State<App>,
+    access: Access,
     Path(job_id): Path<Uuid>,
 ) -> Result<Json<ExplanationBody>, Problem> {
+    access.job(&app.engine, job_id).await?;
     let explanation = app.engine.explain(job_id).await?.ok_or_else(|| no_such_job(job_id))?;
     Ok(Json(ExplanationBody::of(job_id, explanation)))
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::show::no_such_job;
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::openapi;
 use crate::http::problem::Problem;
@@ -47,8 +48,10 @@ pub(super) struct Inputs {
 )]
 pub(super) async fn inputs(
     State(app): State<App>,
+    access: Access,
     Path(id): Path<Uuid>,
 ) -> Result<Json<Inputs>, Problem> {
+    access.job(&app.engine, id).await?;
     let inputs = app.engine.inputs(&[id]).await?;
     if inputs.is_empty() && app.engine.job(id).await?.is_none() {
         return Err(no_such_job(id));

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::engine::{JobFilter, JobSummary};
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::Params;
 use crate::http::problem::Problem;
 use crate::http::{cursor, openapi};
@@ -88,6 +89,7 @@ pub(super) struct SummaryBody {
 )]
 pub(super) async fn list(
     State(app): State<App>,
+    access: Access,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
@@ -98,13 +100,22 @@ pub(super) async fn list(
     let mark = params.mark();
     let before = params.cursor.as_deref().map(|text| cursor::read(text, &mark)).transpose()?;
     let ListParams { state, queue, kind, .. } = params;
+    let queue = queue.or_else(|| access.only_queue().map(str::to_owned));
+    if queue.as_ref().is_some_and(|queue| !access.sees(queue)) {
+        return Ok(Json(PageBody { jobs: vec![], next_cursor: None }).into_response());
+    }
     let page = app.engine.jobs(&JobFilter { state, queue, kind, before }, i64::from(limit)).await?;
     let next_cursor = page.next.map(|last| cursor::write(last, &mark));
     let link = next_cursor.as_ref().map(|next| {
         let separator = if mark.is_empty() { "" } else { "&" };
         [(LINK, format!("</v1/jobs?{mark}{separator}limit={limit}&cursor={next}>; rel=\"next\""))]
     });
-    let jobs = page.jobs.into_iter().map(SummaryBody::from).collect();
+    let jobs = page
+        .jobs
+        .into_iter()
+        .filter(|job| access.sees(&job.queue))
+        .map(SummaryBody::from)
+        .collect();
     Ok((link, Json(PageBody { jobs, next_cursor })).into_response())
 }
 

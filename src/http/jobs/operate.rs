@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::show::no_such_job;
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::{self, Path};
 use crate::http::openapi;
 use crate::http::problem::Problem;
@@ -64,8 +65,10 @@ pub(super) struct ReprioritizeAnswer {
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
+    access: Access,
     Path(job_id): Path<Uuid>,
 ) -> Result<Json<CancelAnswer>, Problem> {
+    access.job(&app.engine, job_id).await?;
     match app.engine.cancel(vec![job_id]).await?.first().copied() {
         None | Some(CancelVerdict::Unknown) => Err(no_such_job(job_id)),
         Some(verdict) => Ok(Json(CancelAnswer { job_id, verdict })),
@@ -88,8 +91,10 @@ pub(super) async fn cancel(
 )]
 pub(super) async fn retry(
     State(app): State<App>,
+    access: Access,
     Path(job_id): Path<Uuid>,
 ) -> Result<Json<RetryAnswer>, Problem> {
+    access.job(&app.engine, job_id).await?;
     match app.engine.retry(vec![job_id]).await?.first().copied() {
         None | Some(RetryVerdict::Unknown) => Err(no_such_job(job_id)),
         Some(RetryVerdict::Conflict) => {
@@ -117,9 +122,11 @@ pub(super) async fn retry(
 )]
 pub(super) async fn reprioritize(
     State(app): State<App>,
+    access: Access,
     Path(job_id): Path<Uuid>,
     body::Json(wanted): body::Json<ReprioritizeBody>,
 ) -> Result<Json<ReprioritizeAnswer>, Problem> {
+    access.job(&app.engine, job_id).await?;
     match app.engine.reprioritize(vec![job_id], wanted.priority).await?.first().copied() {
         None | Some(ReprioritizeVerdict::Unknown) => Err(no_such_job(job_id)),
         Some(verdict) => Ok(Json(ReprioritizeAnswer { job_id, verdict })),

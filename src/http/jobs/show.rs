@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::list::SummaryBody;
 use crate::engine::{ExecutionRecord, JobDetails, Relative};
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::{Params, Path};
 use crate::http::interval::Interval;
 use crate::http::openapi;
@@ -101,9 +102,11 @@ struct RelativeBody {
 )]
 pub(super) async fn show(
     State(app): State<App>,
+    access: Access,
     Path(id): Path<Uuid>,
     Params(params): Params<ShowParams>,
 ) -> Result<Json<DetailsBody>, Problem> {
+    access.job(&app.engine, id).await?;
     let wait = Duration::from_secs(params.wait.unwrap_or(0).min(MOST_WAIT));
     match app.engine.job_wait(id, wait, app.shutdown.token()).await? {
         Some(details) => Ok(Json(details.into())),
@@ -112,7 +115,7 @@ pub(super) async fn show(
 }
 
 /// The answer for an id that no job has.
-pub(super) fn no_such_job(id: Uuid) -> Problem {
+pub(in crate::http) fn no_such_job(id: Uuid) -> Problem {
     Problem::refused(Code::NotFound, format!("there is no job {id}"))
         .hint("Finished jobs are pruned when their retention has passed.")
 }

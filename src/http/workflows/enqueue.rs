@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::jobs::{EnqueuedBody, JobBody, jobs_of, status_of};
@@ -73,11 +74,13 @@ struct WorkflowAnswer {
 )]
 pub(super) async fn enqueue(
     State(app): State<App>,
+    access: Access,
     headers: HeaderMap,
     body::Json(asked): body::Json<WorkflowBody>,
 ) -> Result<Response, Problem> {
     let key = IdempotencyKey::of(&headers)?;
     let mut jobs = jobs_of(asked.jobs);
+    access.enqueue(&app.engine, &jobs).await?;
     if let Some(key) = key {
         key.name(&mut jobs);
     }

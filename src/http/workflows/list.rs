@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::engine::WorkflowSummary;
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::Params;
 use crate::http::problem::Problem;
 use crate::http::{cursor, openapi};
@@ -83,6 +84,7 @@ pub(super) struct SummaryBody {
 )]
 pub(super) async fn list(
     State(app): State<App>,
+    access: Access,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
@@ -98,7 +100,10 @@ pub(super) async fn list(
     let link = next_cursor
         .as_ref()
         .map(|next| [(LINK, format!("</v1/workflows?limit={limit}&cursor={next}>; rel=\"next\""))]);
-    let workflows = page.workflows.into_iter().map(SummaryBody::from).collect();
+    let ids: Vec<Uuid> = page.workflows.iter().map(|workflow| workflow.id).collect();
+    let seen = access.workflows(&app.engine, &ids).await?;
+    let workflows = page.workflows.into_iter().filter(|workflow| seen.contains(&workflow.id));
+    let workflows = workflows.map(SummaryBody::from).collect();
     Ok((link, Json(PageBody { workflows, next_cursor })).into_response())
 }
 

@@ -23,7 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 /// The answer for an id that no workflow has.
-fn no_such_workflow(id: Uuid) -> Problem {
+pub(super) fn no_such_workflow(id: Uuid) -> Problem {
     Problem::refused(Code::NotFound, format!("there is no workflow {id}"))
         .hint("A workflow goes with the last of its jobs, when the retention of that has passed.")
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::no_such_workflow;
 use crate::engine::WorkflowVerdicts;
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::problem::Problem;
 
@@ -39,8 +40,10 @@ pub(super) struct Answer {
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
+    access: Access,
     Path(id): Path<Uuid>,
 ) -> Result<Json<Answer>, Problem> {
+    access.workflow(&app.engine, id).await?;
     Answer::of(id, app.engine.cancel_workflow(id).await?)
 }
 
@@ -59,8 +62,10 @@ pub(super) async fn cancel(
 )]
 pub(super) async fn retry(
     State(app): State<App>,
+    access: Access,
     Path(id): Path<Uuid>,
 ) -> Result<Json<Answer>, Problem> {
+    access.workflow(&app.engine, id).await?;
     Answer::of(id, app.engine.retry_workflow(id).await?)
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::list::SummaryBody;
 use super::no_such_workflow;
 use crate::http::app::App;
+use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::openapi;
 use crate::http::problem::Problem;
@@ -75,8 +76,10 @@ struct EdgeBody {
 )]
 pub(super) async fn show(
     State(app): State<App>,
+    access: Access,
     Path(id): Path<Uuid>,
 ) -> Result<Json<WorkflowBody>, Problem> {
+    access.workflow(&app.engine, id).await?;
     let summary = app.engine.workflow(id).await?.ok_or_else(|| no_such_workflow(id))?;
     let graph = Graph::of(&app.engine.workflow_jobs(id).await?, SINGLE);
     Ok(Json(WorkflowBody {

@@ -6,6 +6,7 @@ mod explain;
 mod figures;
 mod job;
 mod jobs;
+mod whose;
 mod workflows;
 
 pub use explain::{Explanation, explain};
@@ -17,4 +18,5 @@ pub use job::{
     ExecutionRecord, JobDetails, MOST_EXECUTIONS, MOST_RELATIVES, Relative, is_finished, job,
 };
 pub use jobs::{JobFilter, JobPage, JobSummary, WALK, jobs};
+pub use whose::{queues_of_jobs, queues_of_worker, queues_of_workflows};
 pub use workflows::{WorkflowPage, WorkflowSummary, workflow, workflow_jobs, workflows};

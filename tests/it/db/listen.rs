@@ -86,7 +86,8 @@ async fn behind_a_pooler_that_swallows_notifications_there_is_polling() {
             tokio::spawn(swallow_notifications(client, server));
         }
     });
-    let through = format!("host=127.0.0.1 port={port} user=rowlock dbname=postgres");
+    let through =
+        format!("host=127.0.0.1 port={port} user=rowlock dbname=postgres sslmode=disable");
     options.settings.listen_url = Some(through.as_str().into());
     let (mut listener, _events, task) = listener(&options, CancellationToken::new()).unwrap();
     tokio::spawn(task);

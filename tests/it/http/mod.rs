@@ -4,6 +4,7 @@ mod bodies;
 mod jobs;
 mod operate;
 mod service;
+mod tokens;
 mod tour;
 mod work;
 mod workflows;

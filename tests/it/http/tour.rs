@@ -8,7 +8,7 @@ use super::{acquire, enqueue, held, state};
 use crate::harness::{Api, Db};
 
 /// `METHOD path` of every route in the description.
-fn described() -> BTreeSet<String> {
+pub(super) fn described() -> BTreeSet<String> {
     let json = serde_json::to_value(rowlock::http::description()).expect("JSON");
     let paths = json["paths"].as_object().expect("paths");
     let of_path = |(path, item): (&String, &serde_json::Value)| {

@@ -44,6 +44,7 @@ mod retry;
 mod schemas;
 mod shares;
 mod take_along;
+mod tokens;
 mod views;
 mod wake;
 mod widths;
