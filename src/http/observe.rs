@@ -34,6 +34,7 @@ pub(super) async fn record(mut request: Request, next: Next) -> Response {
         method,
         route,
         request_id = id.to_str().unwrap_or(""),
+        token = field::Empty,
         status = field::Empty
     );
     let mut response = next.run(request).instrument(span.clone()).await;

@@ -87,6 +87,7 @@ async fn a_token_is_made_shown_once_used_rotated_and_revoked() {
         assert_eq!(status(&service, &next).await, 200);
     }
     let log = service.log();
+    assert!(log.contains(&format!("token=\"{}\"", parsed.id())), "who asked is in the log");
     for made in [&made, &next] {
         assert!(!log.contains(&made[made.len() - 72..][..16]), "a secret is in the log");
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
-use tracing::warn;
+use tracing::{Span, warn};
 
 use super::failures::Failures;
 use crate::engine::{Engine, LiveToken};
@@ -41,7 +41,8 @@ impl Tokens {
         Tokens { engine, known: Mutex::default(), failures: Failures::default() }
     }
 
-    /// What the token allows; `None` for one that is not good, for whatever reason.
+    /// What the token allows; `None` for one that is not good, for whatever reason. The public part
+    /// of a good one goes to the log of the request.
     pub(super) async fn find(
         &self,
         text: &[u8],
@@ -50,18 +51,30 @@ impl Tokens {
         let Some(token) = str::from_utf8(text).ok().and_then(ApiToken::parse) else {
             return Ok(None);
         };
+        let scope = self.scope_of(&token, peer).await?;
+        if scope.is_some() {
+            Span::current().record("token", token.id());
+        }
+        Ok(scope)
+    }
+
+    async fn scope_of(
+        &self,
+        token: &ApiToken,
+        peer: Option<IpAddr>,
+    ) -> Result<Option<Arc<Scope>>, Problem> {
         let known = self.known_as(token.id());
         if let Some(known) = known.as_ref().filter(|known| Instant::now() < known.until) {
-            return Ok(known.scope_for(&token));
+            return Ok(known.scope_for(token));
         }
         // A look into the database is what a guess costs, so wrong ones are counted. Who was good a
         // moment ago is not to suffer for a neighbour's.
-        let was_good = known.is_some_and(|known| known.scope_for(&token).is_some());
+        let was_good = known.is_some_and(|known| known.scope_for(token).is_some());
         if !was_good && peer.is_some_and(|peer| self.failures.are_too_many(peer, Instant::now())) {
             return Err(Problem::new(Kind::TooManyFailures, "too many wrong tokens from there")
                 .hint("Mend the token; then wait some seconds."));
         }
-        let scope = self.look_up(&token).await?;
+        let scope = self.look_up(token).await?;
         if let (None, Some(peer)) = (&scope, peer) {
             self.failures.count(peer, Instant::now());
         }
