@@ -16,6 +16,7 @@ mod pipeline;
 mod pooler;
 mod psql;
 mod roles;
+mod security;
 mod service;
 mod sql;
 mod wakeups;
