@@ -1,6 +1,9 @@
 //! Nobody gets in: who may do what, and what becomes of those who try more.
 
+mod attacks;
 mod grants;
+mod probes;
+mod stage;
 
 use tokio_postgres::Client;
 
