@@ -17,7 +17,7 @@ begin
     execute format('revoke all on all sequences in schema %I from public %s', schema, roles);
     execute format('revoke all on schema %I from public %s', schema, roles);
     -- Whoever may use the schema may know its version.
-    grant select on migrations, function_files to public;
+    grant select on migrations, function_files, function_digests to public;
     -- What the owner makes later is nobody's until it is granted. Another role's own functions
     -- elsewhere are not ours to close.
     if current_user = schema || '_owner' then
@@ -43,11 +43,12 @@ begin
                 'retry', 'reprioritize', 'explain', 'inputs', 'inputs_of', 'pause_queue',
                 'resume_queue', 'set_retention', 'maintain', 'try_duty', 'try_floors',
                 'cancel_workflow', 'retry_workflow', 'workflow_status', 'workflow_jobs',
-                'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
+                'duty_key', 'verify', 'drift', 'id_at', 'limit_of', 'default_of',
+                'default_aging_share'
             ]),
             ('observer', array[
-                'explain', 'workflow_status', 'workflow_jobs', 'verify', 'id_at', 'limit_of',
-                'default_of', 'default_aging_share'
+                'explain', 'workflow_status', 'workflow_jobs', 'verify', 'drift', 'id_at',
+                'limit_of', 'default_of', 'default_aging_share'
             ])
         ) g(role, functions)
         join pg_roles r on r.rolname = schema || '_' || g.role

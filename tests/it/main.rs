@@ -4,6 +4,7 @@ mod alerts;
 mod cli;
 mod cli_workflows;
 mod db;
+mod doctor;
 mod embedded;
 mod engine;
 mod etl;

@@ -100,6 +100,7 @@ pub(super) const CALLS: &[Call] = &[
     tells("workflow_status", "select state, jobs, done from rowlock.workflow_status('{workflow}')"),
     tells("workflow_jobs", "select kind, state, is_held from rowlock.workflow_jobs('{workflow}')"),
     tells("verify", "select * from rowlock.verify()"),
+    tells("drift", "select * from rowlock.drift()"),
     changes("maintain", "select duty, done, more from rowlock.maintain(100)"),
     changes("run_duty", "select * from rowlock.run_duty('rescue', 100, false)"),
     changes("try_duty", "select * from rowlock.try_duty('promote', 100)"),
