@@ -20,7 +20,7 @@ mod pool;
 
 pub use connect::{Options, connect};
 pub use connection::{Connection, Params, Transaction};
-pub use error::{Error, Recovery, Source};
+pub use error::{Error, Recovery, Source, chain};
 pub use param::{Param, Typed, typed};
 pub use pool::{Manager, Pool, PoolStatus, Pooled};
 pub use tokio_postgres::{Client, GenericClient, Row};

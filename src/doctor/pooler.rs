@@ -16,9 +16,9 @@ pub(super) async fn check(options: &Options) -> Vec<Finding> {
 async fn find(options: &Options) -> Result<Vec<Finding>, Error> {
     let settings = &options.settings;
     let mut findings = Vec::new();
-    let is_shared = sessions_are_shared(&options.url).await?;
     match settings.pooler {
-        Pooler::None if is_shared => findings.push(Finding::new(
+        // Only here: the trial takes sessions, of which a pooler may have few.
+        Pooler::None if sessions_are_shared(&options.url).await? => findings.push(Finding::new(
             "pooler",
             Severity::Error,
             "the connection leads through a transaction pooler, and ROWLOCK_POOLER says none",

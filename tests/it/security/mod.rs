@@ -1,7 +1,9 @@
 //! Nobody gets in: who may do what, and what becomes of those who try more.
 
 mod attacks;
+mod canaries;
 mod grants;
+mod injection;
 mod probes;
 mod stage;
 

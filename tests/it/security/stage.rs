@@ -44,11 +44,11 @@ pub(super) const CALLS: &[Call] = &[
     changes("link_at_commit", "select rowlock.enqueue('c', depends_on => '{{ready}}')"),
     changes(
         "acquire",
-        "select kind, attempt, args from rowlock.acquire('{worker}', '{a{n}}', 5, '20 s', '{k}', 'name', 3, '{\"m\": 1}', 9)",
+        "select kind, attempt, args from rowlock.acquire('{worker}', '{a{n}}', 5, '1 h', '{k}', 'name', 3, '{\"m\": 1}', 9)",
     ),
     changes(
         "acquire_batch",
-        "select kind, attempt, place from rowlock.acquire_batch('{{worker}}', '{5}', '{a{n}}')",
+        "select kind, attempt, place from rowlock.acquire_batch('{{worker}}', '{5}', '{a{n}}', '1 h')",
     ),
     changes(
         "complete",
@@ -76,11 +76,11 @@ pub(super) const CALLS: &[Call] = &[
     ),
     changes(
         "heartbeat",
-        "select verdict from rowlock.heartbeat('{worker}', '{{running}}', '{1}', '{{token}}', '1 min')",
+        "select verdict from rowlock.heartbeat('{worker}', '{{running}}', '{1}', '{{token}}', '1 h')",
     ),
     changes(
         "heartbeat_batch",
-        "select * from rowlock.heartbeat_batch('{{worker}}', '{1 min}', '{1}', '{1}', '{{running}}', '{1}', '{{token}}')",
+        "select * from rowlock.heartbeat_batch('{{worker}}', '{1 h}', '{1}', '{1}', '{{running}}', '{1}', '{{token}}')",
     ),
     tells("watch", "select rowlock.watch('{a,b}')"),
     tells("settled", "select rowlock.settled('4:4:')"),
@@ -114,7 +114,7 @@ pub(super) const CALLS: &[Call] = &[
     raises("try_floors", "select ran from rowlock.try_floors(null, null, null, 100)"),
 ];
 
-/// Jobs in all states, in queues of their own.
+/// Jobs in all states, in queues of their own; no lease ends while a test runs.
 pub(super) struct Stage(Vec<(&'static str, String)>);
 
 impl Stage {
@@ -124,7 +124,7 @@ impl Stage {
         let n = &format!("{:09}", Uuid::new_v4().as_u128() % 1_000_000_000);
         let worker = Uuid::new_v4();
         let take = |queue: String| async move {
-            let call = format!("'{{{queue}}}', 10, '1 min'");
+            let call = format!("'{{{queue}}}', 10, '1 h'");
             acquire_with(client, worker, &call).await
         };
         let ready = enqueue(client, &format!("'k', queue => 'a{n}'")).await;
