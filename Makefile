@@ -14,7 +14,7 @@ export RUSTUP_HOME := $(RUSTUP_BESIDE)
 endif
 endif
 
-.PHONY: help setup build run test chaos bench fmt lint doc clean
+.PHONY: help setup build run test chaos bench fmt lint deny doc clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -50,6 +50,9 @@ fmt: ## Format the source
 lint: ## Format check and clippy, warnings denied
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+deny: ## Licences and sources of all crates, against deny.toml
+	@tools/deny.sh
 
 doc: ## Documentation of the library, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

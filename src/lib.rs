@@ -10,6 +10,7 @@
 //! - [`config`], [`telemetry`], [`shutdown`]: how a process is set up and comes down
 //! - [`db`]: connections, transactions, LISTEN, migrations, classes of errors
 //! - [`store`]: the SQL, one function a verb
+//! - [`doctor`]: an audit of the database, with what to do
 //! - [`engine`]: the verbs as a program calls them, and wake-ups
 //! - [`worker`]: handlers by kind, and everything between them and the database
 //! - [`client`]: enqueueing in a program's own transaction
@@ -27,6 +28,8 @@ pub mod telemetry;
 pub mod db;
 
 pub mod store;
+
+pub mod doctor;
 
 pub mod engine;
 

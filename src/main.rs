@@ -9,7 +9,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     // The whole chain on one line: a backtrace tells the person at the prompt nothing.
     run().unwrap_or_else(|error| {
-        eprintln!("rowlock: {error:#}");
+        eprintln!("rowlock: {}", rowlock::db::chain(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -4,14 +4,15 @@
 //!
 //! 1. Args, results and tokens are never logged. The driver writes statements' parameters at
 //!    `debug`, so it is held to warnings whatever the filter says.
-//! 2. A field has the same name everywhere; the names are in [`field`].
-//! 3. What callers can make happen as often as they like is told by [`Seldom`].
+//! 2. An event is a line: line breaks and control characters of whatever is logged are escaped.
+//! 3. A field has the same name everywhere; the names are in [`field`].
+//! 4. What callers can make happen as often as they like is told by [`Seldom`].
 
 mod seldom;
 
 pub use seldom::Seldom;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Stderr, Write};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
@@ -61,11 +62,12 @@ pub enum Error {
 /// When the filter cannot be read, or another subscriber is in place.
 pub fn init(settings: &LogSettings) -> Result<(), Error> {
     let filter = parse(&settings.filter)?.and(filter_fn(may_be_logged));
-    let stderr = std::io::stderr;
+    let is_terminal = io::stderr().is_terminal();
+    let stderr = move || OneLine { inner: io::stderr(), has_colours: is_terminal };
     let layer = match settings.format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(stderr)
-            .with_ansi(stderr().is_terminal())
+            .with_ansi(is_terminal)
             .with_filter(filter)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
@@ -76,6 +78,40 @@ pub fn init(settings: &LogSettings) -> Result<(), Error> {
             .boxed(),
     };
     tracing_subscriber::registry().with(layer).try_init().map_err(Error::Again)
+}
+
+/// Standard error, for events that come whole: no more than the last character breaks the line.
+struct OneLine<W = Stderr> {
+    inner: W,
+    /// Then the escape characters are the formatter's own, which masks those of others.
+    has_colours: bool,
+}
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (line, end) = match event.strip_suffix(b"\n") {
+            Some(line) => (line, &b"\n"[..]),
+            None => (event, &b""[..]),
+        };
+        let mut escaped = Vec::with_capacity(event.len());
+        for &byte in line {
+            // In the notation of JSON, which lets DEL through.
+            match byte {
+                b'\n' => escaped.extend(b"\\n"),
+                b'\r' => escaped.extend(b"\\r"),
+                0x1b if self.has_colours => escaped.push(byte),
+                0..0x20 | 0x7f => write!(escaped, "\\u{byte:04x}")?,
+                _ => escaped.push(byte),
+            }
+        }
+        escaped.extend(end);
+        self.inner.write_all(&escaped)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
@@ -91,6 +127,21 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_a_line() {
+        let written = |event: &str, has_colours| {
+            let mut line = OneLine { inner: Vec::new(), has_colours };
+            line.write_all(event.as_bytes()).unwrap();
+            String::from_utf8(line.inner).unwrap()
+        };
+        let event = "one\r\n2026 ERROR two\t\u{1b}[2J\u{7f} \u{fc}\n";
+        assert_eq!(
+            written(event, false),
+            "one\\r\\n2026 ERROR two\\u0009\\u001b[2J\\u007f \u{fc}\n"
+        );
+        assert_eq!(written("\u{1b}[31mred\u{1b}[0m\nx\n", true), "\u{1b}[31mred\u{1b}[0m\\nx\n");
+    }
 
     #[test]
     fn filters_are_levels_or_directives() {

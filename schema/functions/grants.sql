@@ -1,21 +1,34 @@
--- Who may do what. Nothing is executable by PUBLIC;
--- roles are optional, and grants go to those that exist.
+-- Who may do what: everything is taken from everybody, then given anew, so that an upgrade leaves
+-- nothing of what an older version gave. Nothing is executable by PUBLIC; roles are optional, and
+-- grants go to those that exist.
 
 do $$
 declare
-    schema text := current_schema();
-    role text;
-    f record;
+    schema constant text := current_schema();
+    roles constant text := (
+        select string_agg(format(', %I', r.rolname), '' order by r.rolname)
+        from unnest(array['producer', 'worker', 'service', 'observer']) g(role)
+        join pg_roles r on r.rolname = schema || '_' || g.role
+    );
+    granted record;
 begin
-    for f in
-        select p.oid::regprocedure as signature
-        from pg_proc p
-        where p.pronamespace = schema::regnamespace
-    loop
-        execute format('revoke all on function %s from public', f.signature);
-    end loop;
-    for f in
-        select g.role, p.oid::regprocedure as signature
+    execute format('revoke all on all routines in schema %I from public %s', schema, roles);
+    execute format('revoke all on all tables in schema %I from public %s', schema, roles);
+    execute format('revoke all on all sequences in schema %I from public %s', schema, roles);
+    execute format('revoke all on schema %I from public %s', schema, roles);
+    -- Whoever may use the schema may know its version.
+    grant select on migrations, function_files, function_digests to public;
+    -- What the owner makes later is nobody's until it is granted. Another role's own functions
+    -- elsewhere are not ours to close.
+    if current_user = schema || '_owner' then
+        alter default privileges revoke all on functions from public;
+    end if;
+    if roles is null then
+        return;
+    end if;
+    execute format('grant usage on schema %I to %s', schema, substr(roles, 3));
+    for granted in
+        select format('grant execute on function %s to %I', p.oid::regprocedure, r.rolname) as call
         from (values
             ('producer', array['enqueue', 'enqueue_many', 'enqueue_batch']),
             ('worker', array[
@@ -31,36 +44,45 @@ begin
                 'resume_queue', 'set_retention', 'maintain', 'try_duty', 'try_floors',
                 'cancel_workflow', 'retry_workflow', 'workflow_status', 'workflow_jobs',
                 'touch_token',
-                'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
+                'duty_key', 'verify', 'drift', 'id_at', 'limit_of', 'default_of',
+                'default_aging_share'
             ]),
             ('observer', array[
-                'explain', 'workflow_status', 'workflow_jobs', 'verify', 'id_at', 'limit_of',
-                'default_of', 'default_aging_share'
+                'explain', 'workflow_status', 'workflow_jobs', 'verify', 'drift', 'id_at',
+                'limit_of', 'default_of', 'default_aging_share'
             ])
         ) g(role, functions)
+        join pg_roles r on r.rolname = schema || '_' || g.role
         join pg_proc p on p.pronamespace = schema::regnamespace and p.proname = any(g.functions)
-        where exists (select from pg_roles r where r.rolname = schema || '_' || g.role)
     loop
-        execute format('grant execute on function %s to %I', f.signature, schema || '_' || f.role);
+        execute granted.call;
     end loop;
-    for role in
-        select g.role
-        from unnest(array['producer', 'worker', 'service', 'observer']) g(role)
-        where exists (select from pg_roles r where r.rolname = schema || '_' || g.role)
+    for granted in
+        -- Nobody reads tokens: what an execution's token is, its worker was told.
+        select format(
+            'grant select %s on %I to %I',
+            case c.relname when 'executions' then (
+                select '(' || string_agg(quote_ident(a.attname), ', ' order by a.attnum) || ')'
+                from pg_attribute a
+                where a.attrelid = c.oid
+                    and a.attnum > 0
+                    and not a.attisdropped
+                    and a.attname <> 'token'
+            ) end,
+            c.relname,
+            r.rolname
+        ) as call
+        from (values
+            ('service', array[
+                'queues', 'jobs', 'ready', 'scheduled', 'blocked', 'dependencies', 'links',
+                'executions', 'tokens'
+            ]),
+            ('observer', array['queues'])
+        ) g(role, tables)
+        join pg_roles r on r.rolname = schema || '_' || g.role
+        join pg_class c on c.relnamespace = schema::regnamespace
+            and (c.relkind = 'v' or c.relkind = 'r' and c.relname = any(g.tables))
     loop
-        execute format('grant usage on schema %I to %I', schema, schema || '_' || role);
+        execute granted.call;
     end loop;
-    if exists (select from pg_roles r where r.rolname = schema || '_service') then
-        execute format(
-            'grant select on all tables in schema %I to %I', schema, schema || '_service'
-        );
-    end if;
-    if exists (select from pg_roles r where r.rolname = schema || '_observer') then
-        execute format(
-            'grant select on recent_executions, running, queue_stats, acquire_latency, '
-            'outcome_stats, worker_stats, job_details, workflow_details, longest_waits, queues '
-            'to %I',
-            schema || '_observer'
-        );
-    end if;
 end $$;

@@ -37,7 +37,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn print(found: &Explanation) -> anyhow::Result<()> {
     show::line(&format!("{} since {} (UTC)", found.state, show::time(found.since)))?;
-    show::line(&found.summary)?;
+    show::line(&show::printable(&found.summary))?;
     let parents = waits_for(found);
     let cell = |parent: &Value, key: &str| parent[key].as_str().unwrap_or("-").to_owned();
     let row = |parent: &Value| {

@@ -116,7 +116,7 @@ fn print(job: &JobDetails) -> anyhow::Result<()> {
     fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     fields.push(("args", job.args.get().to_owned()));
     for (name, value) in fields {
-        show::line(&format!("{name:<11}{value}"))?;
+        show::line(&format!("{name:<11}{}", show::printable(&value)))?;
     }
     if !job.executions.is_empty() {
         show::line("")?;

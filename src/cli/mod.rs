@@ -1,6 +1,7 @@
 //! The command line: one file and one variant per subcommand.
 
 mod database;
+mod doctor;
 mod enqueue;
 mod explain;
 mod jobs;
@@ -56,6 +57,10 @@ enum Command {
     Stats(stats::Args),
     /// Check every invariant. Exits 1 when one is violated.
     Verify(verify::Args),
+    /// Examine the database: what is unsafe or slow, who causes it, what to do.
+    ///
+    /// Exits 1 when something is an error.
+    Doctor(doctor::Args),
     /// Cancel jobs that wait, and ask those that run to stop.
     Cancel(operate::Args),
     /// Let discarded and cancelled jobs run again.
@@ -91,6 +96,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Job(args) => jobs::show(args).await,
         Command::Stats(args) => stats::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Cancel(args) => operate::cancel(args).await,
         Command::Retry(args) => operate::retry(args).await,
         Command::Reprioritize(args) => operate::reprioritize(args).await,

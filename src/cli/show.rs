@@ -27,9 +27,20 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> a
         return line(nothing);
     }
     let mut table = Table::new();
+    let rows = rows.into_iter().map(|row| row.iter().map(|cell| printable(cell)).collect());
+    let rows: Vec<Vec<String>> = rows.collect();
     table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
     let text = table.to_string();
     text.lines().try_for_each(|row| line(row.trim_end()))
+}
+
+/// Text of others, such as a kind or an error, without what a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A time for programs.
@@ -56,4 +67,14 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
 /// What may be missing.
 pub(super) fn or_dash(text: Option<impl ToString>) -> String {
     text.map_or_else(|| "-".to_owned(), |text| text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do_by_others() {
+        assert_eq!(printable("a\u{1b}[2J\r\nb \u{9b}ü"), "a\\u{1b}[2J\\r\\nb \\u{9b}ü");
+    }
 }

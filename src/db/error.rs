@@ -158,15 +158,31 @@ impl Error {
     }
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error with everything beneath it, on one line, for a log: without what Postgres may have put
+/// into it of the values it met. Those are in Postgres's own log.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        match error.downcast_ref::<DbError>() {
+            Some(error) => text.push_str(&without_values(error)),
+            None => text.push_str(&error.to_string()),
+        }
         next = error.source();
     }
     text
+}
+
+/// DETAIL has whole rows, and the message of a data exception the value.
+fn without_values(error: &DbError) -> String {
+    match error.code().code() {
+        code if code.starts_with("22") => {
+            format!("{}: {code}, a value is not valid", error.severity())
+        }
+        code => format!("{}: {} ({code})", error.severity(), error.message()),
+    }
 }
 
 impl From<tokio_postgres::Error> for Error {

@@ -26,7 +26,7 @@ mod transaction;
 
 pub use connect::{Options, connect};
 pub use connection::{Connection, Params};
-pub use error::{Error, Recovery, Source};
+pub use error::{Error, Recovery, Source, chain};
 pub use flight::answered_within;
 pub use param::{Param, Typed, typed};
 pub use pool::{Manager, Pool, PoolStatus, Pooled};

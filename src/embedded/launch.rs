@@ -98,6 +98,7 @@ fn settings_text(profile: Profile, socket_dir: &Path) -> String {
             "fsync = off\n\
              synchronous_commit = off\n\
              full_page_writes = off\n\
+             rowlock.allow_data_loss = on\n\
              shared_buffers = 128MB\n\
              max_wal_size = 4GB\n\
              max_prepared_transactions = 20\n\

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::db::{self, migrate};
-use crate::embedded;
+use crate::{doctor, embedded};
 
 /// Why a service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum Error {
     /// The schema does not fit, or could not be brought up.
     #[error(transparent)]
     Migrate(#[from] migrate::Error),
+    /// Acknowledged jobs could be lost.
+    #[error("refusing to serve from this database: {0}")]
+    Unsafe(#[from] doctor::Unsafe),
     /// The database, apart from the schema.
     #[error(transparent)]
     Db(#[from] db::Error),

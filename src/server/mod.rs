@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::config::{DatabaseUrl, Settings};
 use crate::db::{self, migrate};
+use crate::doctor::{self, Duty};
 use crate::embedded::{self, Cluster};
 use crate::engine::Engine;
 use crate::shutdown::Shutdown;
@@ -140,7 +141,12 @@ async fn open(
         Schema::Check => migrate::check(&client, name).await?,
     }
     let options = db::Options::new(url.clone(), &settings.database);
-    Ok(Engine::open(&options, &settings.queue, shutdown)?)
+    let engine = Engine::open(&options, &settings.queue, shutdown)?;
+    // A private Postgres is as this program has set it up.
+    if settings.database.url.is_some() {
+        doctor::at_start(engine.pool(), &options, Duty::Service).await?;
+    }
+    Ok(engine)
 }
 
 /// Connects to a database that may be starting too: service and database often start together.

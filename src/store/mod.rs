@@ -8,6 +8,7 @@
 //! Transactions, repeating and waiting: those belong to whoever calls.
 
 pub mod acquire;
+pub mod doctor;
 pub mod enqueue;
 pub mod finish;
 pub mod handler;

@@ -139,12 +139,19 @@ pub(super) fn refuse_data(error: Error) -> Error {
     match database {
         Some(found) => Error::Refused {
             code: Code::Invalid,
-            message: found.message().to_owned(),
-            detail: found.detail().map(|text| text.chars().take(200).collect()),
+            // What has the value in it is for the caller, and stays out of logs.
+            message: "a value is not valid".to_owned(),
+            detail: Some(excerpt(found.message(), found.detail())),
             hint: Some("Send text without NUL characters, and numbers within bounds.".to_owned()),
         },
         None => error,
     }
+}
+
+/// What Postgres said, cut to 200 characters.
+fn excerpt(message: &str, detail: Option<&str>) -> String {
+    let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+    format!("{message}{detail}").chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ pub use stop::StopReason;
 
 use crate::config::{self, DatabaseUrl};
 use crate::db::{self, Options};
+use crate::doctor;
 use crate::model::SchemaName;
 use handler::{Handler, Handlers};
 
@@ -86,6 +87,9 @@ pub enum Error {
     /// It was given no handler.
     #[error("a worker needs a handler: `.on(kind, handler)`")]
     NoHandler,
+    /// Acknowledged work could be lost there.
+    #[error("refusing to work on this database: {0}")]
+    Unsafe(#[from] doctor::Unsafe),
     /// The database refused its first call, or cannot be used at all.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -21,6 +21,7 @@ use super::stop::StopReason;
 use super::{Error, MOST_HELD, Worker, heart};
 use crate::config;
 use crate::db::{Options, Pool, Recovery};
+use crate::doctor::{self, Duty};
 use crate::engine::{Engine, Wakeups};
 use crate::shutdown::Shutdown;
 use crate::telemetry::field;
@@ -49,6 +50,7 @@ impl Worker {
         let stop = shutdown.token().child_token();
         let _guard = stop.clone().drop_guard();
         let core = Arc::new(self.core(shutdown, &stop)?);
+        doctor::at_start(core.engine.pool(), &self.options, Duty::Worker).await?;
         let (finishes, finish_receiver) = mpsc::channel(FINISH_CAPACITY);
         let jobs = TaskTracker::new();
         let lanes = self.lanes(&core, finishes, &jobs);

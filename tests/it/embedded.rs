@@ -17,7 +17,7 @@ use crate::harness::wait_until;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A folder for one cluster, which is stopped and deleted however the test ends.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     fn new() -> Folder {

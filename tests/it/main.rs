@@ -6,6 +6,7 @@ mod cli_workflows;
 #[path = "../chaos/clock.rs"]
 mod clock;
 mod db;
+mod doctor;
 mod doubt;
 mod embedded;
 mod engine;
@@ -22,6 +23,7 @@ mod proxy;
 mod psql;
 mod recovery;
 mod roles;
+mod security;
 mod service;
 mod sql;
 mod tls;

@@ -8,6 +8,8 @@ use rowlock::engine::WorkflowSummary;
 use rowlock::model::{Graph, GraphNode, JobState};
 use uuid::Uuid;
 
+use crate::cli::show::printable;
+
 /// The longest bar of progress.
 const LONGEST_BAR: usize = 40;
 
@@ -44,7 +46,7 @@ pub(super) fn fit(lines: &mut Vec<String>, rows: usize) {
 }
 
 fn head(workflow: &WorkflowSummary, width: usize) -> Vec<String> {
-    let name = workflow.name.as_deref().unwrap_or("workflow");
+    let name = &printable(workflow.name.as_deref().unwrap_or("workflow"));
     let share = f64::from(workflow.done) / f64::from(workflow.jobs.max(1));
     let bar = LONGEST_BAR.min(width.saturating_sub(8));
     // Whole only when all is done.
@@ -170,7 +172,8 @@ impl Row<'_> {
 }
 
 fn name(node: &GraphNode) -> String {
-    if node.jobs == 1 { node.kind.clone() } else { format!("{} ×{}", node.kind, node.jobs) }
+    let kind = printable(&node.kind);
+    if node.jobs == 1 { kind } else { format!("{kind} ×{}", node.jobs) }
 }
 
 fn mark(node: &GraphNode) -> char {

@@ -75,7 +75,7 @@ pub const EMBEDDED: Files = Files {
         "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
         "operate", "retry", "reprioritize", "workflow", "operate_workflow", "explain", "inputs", "rescue", "prune", "floors", "maintain",
-        "tokens", "verify", "views", "grants",
+        "tokens", "verify", "views", "drift", "grants",
     ),
 };
 

@@ -1,0 +1,217 @@
+//! An audit of the database: what is unsafe or will become slow, who causes it, and what to do.
+//!
+//! [`examine`] looks and judges; `rowlock doctor` prints all of it. [`at_start`] is what a service
+//! and a worker do: they log what is wrong, once, and refuse a database that may lose what it has
+//! acknowledged, unless its own setting `rowlock.allow_data_loss` says that it may.
+//!
+//! # Invariants
+//!
+//! 1. It changes nothing and waits for nobody's locks.
+//! 2. A check that fails is a finding; it keeps no other check from being made.
+//! 3. Each finding says what to do.
+
+mod pooler;
+mod schema;
+mod server;
+mod sessions;
+
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use crate::db::{Error, Options, Pool};
+
+/// Checks, by the names under which they are found in docs/OPERATIONS.md.
+pub const CHECKS: &[&str] = &[
+    "durability",
+    "version",
+    "recovery",
+    "encoding",
+    "connections",
+    "wraparound",
+    "notifications",
+    "autovacuum",
+    "clock",
+    "checksums",
+    "passwords",
+    "exposed",
+    "log",
+    "superuser",
+    "migrations",
+    "drift",
+    "triggers",
+    "tables",
+    "roles",
+    "privileges",
+    "maintenance",
+    "holders",
+    "hidden",
+    "pooler",
+    "audit",
+];
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// It will hurt one day, or under load.
+    Warning,
+    /// Jobs can be lost, or something does not work.
+    Error,
+}
+
+impl Severity {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The check, one of [`CHECKS`].
+    pub check: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub found: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl Finding {
+    fn new(
+        check: &'static str,
+        severity: Severity,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        debug_assert!(CHECKS.contains(&check), "{check}");
+        Finding { check, severity, found: found.into(), advice: advice.into() }
+    }
+}
+
+/// What the database is looked at for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// `rowlock serve`.
+    Service,
+    /// A worker.
+    Worker,
+}
+
+impl Duty {
+    /// The end of the role's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Duty::Service => "service",
+            Duty::Worker => "worker",
+        }
+    }
+}
+
+/// Who asks, and how long is too long.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// How the database is reached.
+    pub options: Options,
+    /// What for.
+    pub duty: Duty,
+    /// For how long a session may keep dead rows from being removed.
+    pub bound: Duration,
+}
+
+/// A snapshot that is older than this costs a busy queue more with each minute.
+pub const HOLDER_BOUND: Duration = Duration::from_secs(300);
+
+/// The most that the look at a start may take.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A database on which a service or worker must not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{found}: {advice}")]
+pub struct Unsafe {
+    found: String,
+    advice: String,
+}
+
+/// Looks at everything.
+///
+/// # Errors
+///
+/// When there is no connection; see [`Error`]. What cannot be looked at is a finding.
+pub async fn examine(pool: &Pool, subject: &Subject) -> Result<Vec<Finding>, Error> {
+    let connection = pool.get().await?;
+    let mut findings = server::check(&connection, &subject.options.settings).await;
+    let (schema, is_there) = schema::check_version(&connection, subject.options.schema()).await;
+    findings.extend(schema);
+    if is_there {
+        findings.extend(schema::check(&connection, subject.duty).await);
+    }
+    findings.extend(sessions::check(&connection, subject.bound).await);
+    drop(connection);
+    findings.extend(pooler::check(&subject.options).await);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(findings)
+}
+
+/// What a process does before it serves or works. What it cannot look at in time it leaves alone.
+///
+/// # Errors
+///
+/// [`Unsafe`] where acknowledged work may be lost.
+pub async fn at_start(pool: &Pool, options: &Options, duty: Duty) -> Result<(), Unsafe> {
+    let subject = Subject { options: options.clone(), duty, bound: HOLDER_BOUND };
+    let findings = match tokio::time::timeout(START_PATIENCE, examine(pool, &subject)).await {
+        Ok(Ok(findings)) => findings,
+        Ok(Err(error)) => {
+            warn!("the database was not examined: {}", error.chain());
+            return Ok(());
+        }
+        Err(_) => {
+            warn!("the database was not examined within {} s", START_PATIENCE.as_secs());
+            return Ok(());
+        }
+    };
+    for Finding { check, severity, found, advice } in &findings {
+        match severity {
+            Severity::Info => {}
+            Severity::Warning => warn!(check, "{found}: {advice}"),
+            Severity::Error => error!(check, "{found}: {advice}"),
+        }
+    }
+    let is_unsafe =
+        |finding: &Finding| finding.check == "durability" && finding.severity == Severity::Error;
+    match findings.into_iter().find(is_unsafe) {
+        Some(Finding { found, advice, .. }) => Err(Unsafe { found, advice }),
+        None => Ok(()),
+    }
+}
+
+/// What a check found, or that it could not look.
+fn looked(part: &str, outcome: Result<Vec<Finding>, Error>) -> Vec<Finding> {
+    outcome.unwrap_or_else(|error| {
+        let found = format!("{part} could not be looked at: {}", error.chain());
+        let advice = "look at the message; a role of Rowlock, such as the service's, may look";
+        vec![Finding::new("audit", Severity::Warning, found, advice)]
+    })
+}
+
+/// Some names and how many more there are; `None` for none.
+fn listed(names: &[String]) -> Option<String> {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => None,
+        count if count <= SHOWN => Some(shown),
+        count => Some(format!("{shown} and {} more", count - SHOWN)),
+    }
+}
