@@ -14,7 +14,7 @@ export RUSTUP_HOME := $(RUSTUP_BESIDE)
 endif
 endif
 
-.PHONY: help setup build run test bench fmt lint deny doc clean
+.PHONY: help setup build run test chaos bench fmt lint deny doc clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -33,6 +33,12 @@ run: setup ## The demo pipeline (ONCE=1: until it is done; INPUT=path)
 test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name: some)
 	cargo build --bins --examples
 	@tools/with-postgres.sh $(TARGET)/debug/rowlock "$(PG)" -- tools/test.sh $(T)
+
+chaos: setup ## The ledger checker (JOBS=1000000 FAULTS=1500 SEED=7; MUTANT=name; REPORT=file; PG=18)
+	cargo build --release --bin rowlock
+	@ROWLOCK_PG_BIN=$$(tools/postgres.sh $(PG)) cargo test --release --quiet --test chaos -- \
+		$(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(MUTANT),--mutant $(MUTANT)) $(if $(REPORT),--report $(REPORT))
 
 bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
 	cargo build --release

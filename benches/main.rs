@@ -8,15 +8,20 @@ mod drain;
 mod enqueue;
 mod latency;
 mod memory;
+mod overload;
 mod pinned;
 mod pinned_tables;
 mod prune;
+mod recovery;
 mod seed_report;
 mod single;
 mod support;
 mod views;
 mod wakeups;
 mod wal;
+#[allow(dead_code, unused_imports, reason = "the benches need little of it")]
+#[path = "../tests/chaos/wire/mod.rs"]
+mod wire;
 mod wrk;
 
 use std::pin::Pin;
@@ -50,6 +55,8 @@ const BENCHES: &[Bench] = &[
     bench!("wakeups", wakeups::ROWS, true, wakeups::report),
     bench!("memory", memory::ROWS, true, memory::report),
     bench!("wal", wal::ROWS, true, wal::report),
+    bench!("recovery", recovery::ROWS, false, recovery::report),
+    bench!("overload", overload::ROWS, false, overload::report),
     bench!("prune", prune::ROWS, false, prune::report),
     bench!("cascade", cascade::ROWS, false, cascade::report),
     bench!("chart", &["chart"], false, chart::report),

@@ -6,6 +6,11 @@
 //!    `debug`, so it is held to warnings whatever the filter says.
 //! 2. An event is a line: line breaks and control characters of whatever is logged are escaped.
 //! 3. A field has the same name everywhere; the names are in [`field`].
+//! 4. What callers can make happen as often as they like is told by [`Seldom`].
+
+mod seldom;
+
+pub use seldom::Seldom;
 
 use std::io::{self, IsTerminal, Stderr, Write};
 

@@ -38,6 +38,7 @@ pub(crate) struct Work {
     stop_after: Option<usize>,
     slots: usize,
     prefetch: Option<usize>,
+    lease: Option<Duration>,
 }
 
 /// What its handlers do.
@@ -96,6 +97,7 @@ impl Work {
             stop_after: Some(stop_after),
             slots: number("BENCH_SLOTS").unwrap_or(SLOTS),
             prefetch: number("BENCH_PREFETCH"),
+            lease: None,
         }
     }
 
@@ -112,6 +114,11 @@ impl Work {
     /// The same with so many slots and nothing fetched ahead.
     pub(crate) fn slots(self, slots: usize) -> Work {
         Work { slots, prefetch: Some(0), ..self }
+    }
+
+    /// The same under another lease.
+    pub(crate) fn lease(self, lease: Duration) -> Work {
+        Work { lease: Some(lease), ..self }
     }
 
     /// The same on another queue.
@@ -147,6 +154,10 @@ impl Work {
         // Left alone, the worker fetches ahead as its jobs' pace allows.
         let worker = match self.prefetch {
             Some(jobs) => worker.prefetch(jobs),
+            None => worker,
+        };
+        let worker = match self.lease {
+            Some(lease) => worker.lease(lease),
             None => worker,
         };
         worker.run(&shutdown).await.expect("the worker works");

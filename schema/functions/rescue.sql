@@ -19,6 +19,19 @@ declare
     deadline timestamptz := clock_timestamp() + interval '1 second';
 begin
     perform need_read_committed('rescue');
+    if not rescue.recent then
+        -- Seen at a time that has yet to come: the clock was set back, and such a lease, which may
+        -- have hours to go, begins anew.
+        update workers w
+        set heartbeat_at = clock_timestamp(),
+            lease_ends_at = clock_timestamp() + (w.lease_ends_at - w.heartbeat_at)
+        where w.id = any(array(
+            select x.id
+            from workers x
+            where x.heartbeat_at > clock_timestamp() + interval '1 second'
+            for update skip locked
+        ));
+    end if;
     done := close_overdue(
         rescue.max_rows,
         case

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use rowlock::config::{DatabaseUrl, Pooler, Settings, defaults};
+use rowlock::config::{DatabaseSettings, DatabaseUrl, Pooler, Settings, defaults};
 use rowlock::db::{Options, Pool};
 use rowlock::embedded::{self, DATABASE, Status};
 use rowlock::engine::{Engine, Wakeups};
@@ -72,13 +72,21 @@ impl Database {
 
     /// The verbs, without wake-ups.
     pub(super) async fn engine(&self) -> anyhow::Result<Engine> {
-        self.engine_with(Settings::default().database.statement_timeout).await
+        self.engine_with(&Settings::default().database).await
     }
 
-    /// The same with another bound on a statement; zero for none.
-    pub(super) async fn engine_with(&self, timeout: Duration) -> anyhow::Result<Engine> {
+    /// The same for what reads everything, and may take a day.
+    pub(super) async fn patient_engine(&self) -> anyhow::Result<Engine> {
+        let mut settings = Settings::default().database;
+        settings.statement_timeout = Duration::ZERO;
+        settings.call_timeout = Duration::from_secs(24 * 3600);
+        self.engine_with(&settings).await
+    }
+
+    async fn engine_with(&self, settings: &DatabaseSettings) -> anyhow::Result<Engine> {
         let mut options = self.options().await?;
-        options.settings.statement_timeout = timeout;
+        options.settings.statement_timeout = settings.statement_timeout;
+        options.settings.call_timeout = settings.call_timeout;
         options.settings.pool_size = 2;
         let pool = Pool::new(&options)?;
         Ok(Engine::new(pool, &Settings::default().queue, Wakeups::polling()))

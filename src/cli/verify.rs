@@ -1,7 +1,6 @@
 //! `rowlock verify`: every invariant of the model, checked.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use rowlock::engine::Finding;
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ pub(super) struct Args {
 
 /// Prints a line an invariant; fails when one is violated.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let engine = args.database.engine_with(Duration::ZERO).await?;
+    let engine = args.database.patient_engine().await?;
     let findings = engine.verify().await?;
     if args.json {
         show::lines(findings.iter().map(finding_json))?;

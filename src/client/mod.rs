@@ -18,7 +18,9 @@
 //! has no writes of its own beside it uses `Engine::enqueue_one`, whose calls
 //! share commits.
 
-use crate::config::defaults;
+use std::time::Duration;
+
+use crate::config::{defaults, units};
 use crate::db::{Error, GenericClient};
 use crate::model::{NewJob, NewWorkflow, SchemaName};
 use crate::store;
@@ -30,6 +32,7 @@ pub use crate::store::workflow::EnqueuedWorkflow;
 #[derive(Clone, Debug)]
 pub struct Client {
     schema: SchemaName,
+    call_timeout: Duration,
 }
 
 impl Default for Client {
@@ -43,7 +46,15 @@ impl Client {
     /// A client of the Rowlock in this schema.
     #[must_use]
     pub fn new(schema: SchemaName) -> Self {
-        Client { schema }
+        let call_timeout = units::duration(defaults::CALL_TIMEOUT);
+        Client { schema, call_timeout: call_timeout.expect("the default is a time") }
+    }
+
+    /// How long a call may wait for its answer, 35 s where nothing is said.
+    #[must_use]
+    pub fn call_timeout(mut self, deadline: Duration) -> Self {
+        self.call_timeout = deadline;
+        self
     }
 
     /// Enqueues jobs, all of them or none: 10,000 at most, with one answer a job in input order.
@@ -53,12 +64,15 @@ impl Client {
     ///
     /// [`Error::Refused`] when a job is not valid, an id or key belongs to another job, or the
     /// call is too large. Nothing is stored then, and the caller's transaction has failed.
+    /// [`Error::InDoubt`] when no answer came: drop the connection. Inside a transaction nothing is
+    /// stored then; outside of one, and where the answer to the COMMIT does not come, it is not
+    /// known, and jobs with ids may be enqueued again.
     pub async fn enqueue(
         &self,
         client: &impl GenericClient,
         jobs: &[NewJob],
     ) -> Result<Vec<Enqueued>, Error> {
-        store::enqueue::enqueue_on(client, &self.schema, jobs).await
+        store::enqueue::enqueue_on(client, &self.schema, self.call_timeout, jobs).await
     }
 
     /// Enqueues one job.
@@ -75,6 +89,7 @@ impl Client {
         let missing = || Error::Other("the job that was enqueued was not answered".into());
         answers.pop().ok_or_else(missing)
     }
+
     /// Enqueues jobs as a workflow, all of them or none: what [`Client::enqueue`] does, and a
     /// name and an id to look at, cancel and retry them as one.
     ///
@@ -88,6 +103,7 @@ impl Client {
         workflow: &NewWorkflow,
         jobs: &[NewJob],
     ) -> Result<EnqueuedWorkflow, Error> {
-        store::workflow::enqueue_workflow_on(client, &self.schema, workflow, jobs).await
+        let deadline = self.call_timeout;
+        store::workflow::enqueue_workflow_on(client, &self.schema, deadline, workflow, jobs).await
     }
 }

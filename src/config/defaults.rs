@@ -14,6 +14,8 @@ pub const POOL_IDLE: &str = "30s";
 pub const CONNECT_TIMEOUT: &str = "5s";
 /// How long one statement may run.
 pub const STATEMENT_TIMEOUT: &str = "30s";
+/// How long a call waits for its answer, whatever the server does.
+pub const CALL_TIMEOUT: &str = "35s";
 /// How long one statement may wait for a lock.
 pub const LOCK_TIMEOUT: &str = "1s";
 /// How long a transaction may rest before Postgres ends it.

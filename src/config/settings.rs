@@ -64,10 +64,15 @@ pub struct DatabaseSettings {
     #[arg(value_parser = units::duration)]
     pub connect_timeout: Duration,
 
-    /// How long one statement may run; 0s for no bound
+    /// How long one statement may run; 0s for no bound but that of the call
     #[arg(long, env = "ROWLOCK_STATEMENT_TIMEOUT", default_value = defaults::STATEMENT_TIMEOUT)]
     #[arg(value_parser = units::duration)]
     pub statement_timeout: Duration,
+
+    /// How long a call waits for its answer; after that its outcome is unknown
+    #[arg(long, env = "ROWLOCK_CALL_TIMEOUT", default_value = defaults::CALL_TIMEOUT)]
+    #[arg(value_parser = units::duration)]
+    pub call_timeout: Duration,
 
     /// How long one statement may wait for a lock
     #[arg(long, env = "ROWLOCK_LOCK_TIMEOUT", default_value = defaults::LOCK_TIMEOUT)]
@@ -197,6 +202,7 @@ impl Settings {
             ("ROWLOCK_POOL_IDLE", time(database.pool_idle)),
             ("ROWLOCK_CONNECT_TIMEOUT", time(database.connect_timeout)),
             ("ROWLOCK_STATEMENT_TIMEOUT", time(database.statement_timeout)),
+            ("ROWLOCK_CALL_TIMEOUT", time(database.call_timeout)),
             ("ROWLOCK_LOCK_TIMEOUT", time(database.lock_timeout)),
             ("ROWLOCK_IDLE_IN_TRANSACTION_TIMEOUT", time(database.idle_in_transaction_timeout)),
             ("ROWLOCK_LISTEN", http.listen.to_string()),

@@ -96,6 +96,16 @@ impl Settings {
             faults
                 .push("ROWLOCK_STATEMENT_TIMEOUT must be longer than ROWLOCK_LOCK_TIMEOUT".into());
         }
+        let call = database.call_timeout;
+        faults.extend(outside("ROWLOCK_CALL_TIMEOUT", call, MILLI, 24 * hour));
+        // Else outcomes would be unknown that the server would have told a moment later.
+        if call <= statement.max(database.lock_timeout) {
+            faults.push(
+                "ROWLOCK_CALL_TIMEOUT must be longer than ROWLOCK_STATEMENT_TIMEOUT and \
+                 ROWLOCK_LOCK_TIMEOUT"
+                    .into(),
+            );
+        }
         faults
     }
 
@@ -184,8 +194,9 @@ mod tests {
         settings.database.pool_size = 1;
         settings.queue.lease = Duration::from_millis(5);
         settings.database.statement_timeout = settings.database.lock_timeout;
+        settings.database.call_timeout = settings.database.lock_timeout;
         let faults = faults(&settings, &["ROWLOCK_LAESE"]);
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert!(faults[0].starts_with("ROWLOCK_LAESE is not a setting"));
     }
 

@@ -38,21 +38,18 @@ impl Options {
         let mut config = parse(&self.url)?;
         config.application_name(&self.settings.application_name);
         config.connect_timeout(self.settings.connect_timeout);
+        notice_dead_peers(&mut config);
         Ok(config)
     }
 
-    /// The driver's configuration for the listener: a dead peer is noticed within 15 s.
+    /// The driver's configuration for the listener.
     pub(super) fn listener_config(&self) -> Result<Config, Error> {
         let url = self.settings.listen_url.as_ref().unwrap_or(&self.url);
         let mut config = parse(url)?;
         config
             .application_name(format!("{} listener", self.settings.application_name))
-            .connect_timeout(self.settings.connect_timeout)
-            .keepalives(true)
-            .keepalives_idle(Duration::from_secs(5))
-            .keepalives_interval(Duration::from_secs(3))
-            .keepalives_retries(3)
-            .tcp_user_timeout(Duration::from_secs(15));
+            .connect_timeout(self.settings.connect_timeout);
+        notice_dead_peers(&mut config);
         Ok(config)
     }
 
@@ -99,16 +96,28 @@ impl Options {
 /// When the url cannot be used or the database is away.
 pub async fn connect(url: &DatabaseUrl) -> Result<Client, Error> {
     let mut config = parse(url)?;
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(5));
-    }
-    let (client, connection) = config.connect(NoTls).await?;
+    let patience = *config.get_connect_timeout().unwrap_or(&Duration::from_secs(5));
+    config.connect_timeout(patience);
+    notice_dead_peers(&mut config);
+    let connecting = tokio::time::timeout(patience, config.connect(NoTls)).await;
+    let (client, connection) =
+        connecting.map_err(|_| Error::unavailable("the connect took too long"))??;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             debug!(%error, "connection ended");
         }
     });
     Ok(client)
+}
+
+/// A peer that is gone without a word is noticed within 15 s.
+fn notice_dead_peers(config: &mut Config) {
+    config
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(3))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(15));
 }
 
 /// Reads a connection string, and refuses what would be ignored: encryption that is not there.

@@ -24,9 +24,13 @@ pub enum Error {
     /// The connection string cannot be used.
     #[error("the database url cannot be used: {0}")]
     Url(String),
-    /// No connection, or it broke.
+    /// No connection, or it broke before anything was done.
     #[error("the database is not available")]
     Unavailable(#[source] Source),
+    /// The statement was sent and no answer came: it may have been done, or not. In a transaction
+    /// of the caller's own, whose COMMIT was not sent yet, it was not.
+    #[error("the outcome is unknown: no answer came to what was sent")]
+    InDoubt(#[source] Source),
     /// All connections of the pool were in use for as long as one may wait.
     #[error("all connections of the pool are in use")]
     PoolExhausted,
@@ -55,15 +59,15 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 pub enum Recovery {
     /// Try the same again after this pause, which the caller lets grow.
     Retry(Duration),
+    /// It may have been done: after this pause try the same again if that is harmless twice, since
+    /// an id, a key or a token names what it is about.
+    Repeat(Duration),
     /// The same would happen again.
     GiveUp,
 }
 
 impl Error {
     /// Whether to try again, and how soon.
-    ///
-    /// After [`Error::Unavailable`] it is unknown whether the statement took effect: repeat only
-    /// what is harmless twice.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         match self {
@@ -71,6 +75,7 @@ impl Error {
             Error::Locked(_) => Recovery::Retry(Duration::from_millis(20)),
             Error::PoolExhausted => Recovery::Retry(Duration::from_millis(50)),
             Error::Unavailable(_) => Recovery::Retry(Duration::from_millis(200)),
+            Error::InDoubt(_) => Recovery::Repeat(Duration::from_millis(200)),
             Error::Refused { code: Code::Busy, .. } | Error::Overloaded => {
                 Recovery::Retry(Duration::from_millis(100))
             }
@@ -95,10 +100,14 @@ impl Error {
         chain(self)
     }
 
+    /// What lies beneath, on one line; the error itself where nothing does.
+    pub(crate) fn beneath(&self) -> String {
+        std::error::Error::source(self).map_or_else(|| self.to_string(), chain)
+    }
+
     /// The same for another caller, with words in place of what lies beneath.
     pub(crate) fn copy(&self) -> Self {
-        let beneath =
-            || -> Source { std::error::Error::source(self).map_or_else(String::new, chain).into() };
+        let beneath = || -> Source { self.beneath().into() };
         match self {
             Error::Refused { code, message, detail, hint } => Error::Refused {
                 code: *code,
@@ -108,6 +117,7 @@ impl Error {
             },
             Error::Url(reason) => Error::Url(reason.clone()),
             Error::Unavailable(_) => Error::Unavailable(beneath()),
+            Error::InDoubt(_) => Error::InDoubt(beneath()),
             Error::PoolExhausted => Error::PoolExhausted,
             Error::Overloaded => Error::Overloaded,
             Error::Timeout(_) => Error::Timeout(beneath()),
@@ -115,6 +125,23 @@ impl Error {
             Error::Conflict(_) => Error::Conflict(beneath()),
             Error::Other(_) => Error::Other(beneath()),
         }
+    }
+
+    /// The error of a statement that was sent, and whose effect would have been kept: where no
+    /// server answered, but a pooler or nobody, it may have been.
+    pub(crate) fn of_sent(error: tokio_postgres::Error) -> Self {
+        let state = error.code().map(SqlState::code);
+        let answered = state.is_some_and(|code| !code.starts_with("08") && code != "40003");
+        match Error::from(error) {
+            Error::Unavailable(source) if !answered => Error::InDoubt(source),
+            error => error,
+        }
+    }
+
+    /// No answer came in time.
+    pub(crate) fn unanswered(deadline: Duration, doubt: bool) -> Self {
+        let source = format!("no answer within {} s", deadline.as_secs_f64()).into();
+        if doubt { Error::InDoubt(source) } else { Error::Unavailable(source) }
     }
 
     /// The database is away, for a reason that only words can name.
@@ -205,6 +232,8 @@ fn class_of_state(state: &SqlState) -> Class {
         // Shutting down, starting up, too many connections, a rest that was too long, and a
         // primary that became a standby: another connection, a little later, will do.
         "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" | "25006" => Class::Unavailable,
+        // Whether it was done is unknown, says the server.
+        "40003" => Class::Unavailable,
         code if code.starts_with("08") => Class::Unavailable,
         _ => Class::Other,
     }
@@ -234,6 +263,7 @@ mod tests {
         assert_eq!(Error::Url(String::new()).recovery(), Recovery::GiveUp);
         assert_eq!(Error::Timeout("".into()).recovery(), Recovery::GiveUp);
         assert!(matches!(Error::PoolExhausted.recovery(), Recovery::Retry(_)));
+        assert!(matches!(Error::InDoubt("".into()).recovery(), Recovery::Repeat(_)));
         let refused =
             |code| Error::Refused { code, message: String::new(), detail: None, hint: None };
         for code in Code::ALL {

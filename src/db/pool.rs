@@ -5,21 +5,25 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bb8::{ErrorSink, ManageConnection, QueueStrategy, RunError};
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::NoTls;
+use tokio::time::timeout;
+use tokio_postgres::{Config, NoTls};
 use tracing::warn;
 
+use super::driver::Driver;
 use super::{Connection, Error, Options};
 use crate::config::Pooler;
 use crate::model::SchemaName;
+use crate::telemetry::Seldom;
 
-/// Connects by `bb8_postgres`, and sets the session up.
+/// Connects, and sets the session up.
 #[derive(Debug)]
 pub struct Manager {
-    inner: PostgresConnectionManager<NoTls>,
+    config: Config,
+    connect_timeout: Duration,
+    call_timeout: Duration,
     pooler: Pooler,
     /// Of a session; of a transaction where there is a pooler.
     setup: String,
@@ -32,13 +36,31 @@ impl Manager {
     ///
     /// When the url cannot be used.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let inner = PostgresConnectionManager::new(options.config()?, NoTls);
-        let pooler = options.settings.pooler;
-        let setup = match pooler {
+        let settings = &options.settings;
+        let setup = match settings.pooler {
             Pooler::None => options.setup(),
             Pooler::Transaction => options.transaction_setup(),
         };
-        Ok(Manager { inner, pooler, setup })
+        Ok(Manager {
+            config: options.config()?,
+            connect_timeout: settings.connect_timeout,
+            call_timeout: settings.call_timeout,
+            pooler: settings.pooler,
+            setup,
+        })
+    }
+
+    async fn open(&self) -> Result<Connection, Error> {
+        let (client, connection) = self.config.connect(NoTls).await?;
+        let driver = Driver::spawn(connection);
+        let setup = match self.pooler {
+            Pooler::None => {
+                client.batch_execute(&self.setup).await?;
+                None
+            }
+            Pooler::Transaction => Some(self.setup.as_str()),
+        };
+        Ok(Connection::new(client, driver, setup, self.call_timeout))
     }
 }
 
@@ -47,14 +69,9 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection, Error> {
-        let client = self.inner.connect().await?;
-        match self.pooler {
-            Pooler::None => {
-                client.batch_execute(&self.setup).await?;
-                Ok(Connection::new(client))
-            }
-            Pooler::Transaction => Ok(Connection::pooled(client, &self.setup)),
-        }
+        // The driver bounds the TCP connect only, and what hangs later keeps its place in the pool.
+        let opening = timeout(self.connect_timeout, self.open()).await;
+        opening.unwrap_or_else(|_| Err(Error::unavailable("the connect took too long")))
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
@@ -73,6 +90,7 @@ pub struct Pool {
     schema: SchemaName,
     last_failure: LastFailure,
     size: u32,
+    call_timeout: Duration,
 }
 
 /// How full a pool is.
@@ -104,7 +122,7 @@ impl Pool {
             .error_sink(last_failure.boxed_clone())
             .build_unchecked(Manager::new(options)?);
         let (schema, size) = (options.schema().clone(), settings.pool_size);
-        Ok(Pool { inner, schema, last_failure, size })
+        Ok(Pool { inner, schema, last_failure, size, call_timeout: settings.call_timeout })
     }
 
     /// Lends a connection.
@@ -131,6 +149,12 @@ impl Pool {
     #[must_use]
     pub fn schema(&self) -> &SchemaName {
         &self.schema
+    }
+
+    /// How long a call may wait for its answer.
+    #[must_use]
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
     }
 
     /// The most connections that it opens.
@@ -164,6 +188,8 @@ impl DerefMut for Pooled {
     }
 }
 
+static UNOPENED: Seldom = Seldom::new();
+
 /// The last failure to connect, which bb8 tries again in silence until the wait is over.
 #[derive(Clone, Debug, Default)]
 struct LastFailure(Arc<Mutex<Option<(Instant, String)>>>);
@@ -178,8 +204,10 @@ impl LastFailure {
 
 impl ErrorSink<Error> for LastFailure {
     fn sink(&self, error: Error) {
-        let reason = error.chain();
-        warn!("a connection could not be opened: {reason}");
+        let reason = error.beneath();
+        if let Some(left_out) = UNOPENED.pass() {
+            warn!(left_out, "a connection could not be opened: {reason}");
+        }
         let failure = Some((Instant::now(), reason));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }

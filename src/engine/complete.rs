@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::coalesce::{Verb, Weight};
 use super::finish::Entry;
+use super::known::known;
 use super::{Engine, Error, measure};
 use crate::db::Pool;
 use crate::model::FinishVerdict;
@@ -62,7 +63,7 @@ impl Engine {
 pub(super) enum Completed {
     /// One verdict an entry.
     Answered(Vec<FinishVerdict>),
-    /// Others hold some of its entries, or one cannot be stored: the caller goes on by itself, so
+    /// Others hold some of its entries, one cannot be stored, or no answer came: the caller goes on by itself, so
     /// that its patience is no burden to those behind it.
     Held(Vec<Completion>),
 }
@@ -87,8 +88,8 @@ impl Verb for Complete {
             .iter()
             .flat_map(|(worker, entries)| entries.iter().map(|entry| (*worker, entry)))
             .collect();
-        let connection = self.0.get().await?;
-        let mut verdicts = finish::complete_batch(&connection, &entries).await?.into_iter();
+        let sending = async || finish::complete_batch(&*self.0.get().await?, &entries).await;
+        let mut verdicts = known(sending).await?.into_iter();
         let own = |(_, entries): &Self::Call| {
             Some(Completed::Answered(verdicts.by_ref().take(entries.len()).collect()))
         };
@@ -98,9 +99,9 @@ impl Verb for Complete {
     async fn alone(&self, (worker, entries): &Self::Call) -> Result<Completed, Error> {
         let connection = self.0.get().await?;
         match finish::complete(&connection, *worker, entries).await {
-            Err(Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. }) => {
-                Ok(Completed::Held(entries.clone()))
-            }
+            Err(
+                Error::Locked(_) | Error::Conflict(_) | Error::InDoubt(_) | Error::Refused { .. },
+            ) => Ok(Completed::Held(entries.clone())),
             answer => answer.map(Completed::Answered),
         }
     }

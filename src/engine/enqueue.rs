@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::coalesce::{Verb, Weight};
+use super::known::known;
 use super::{CONFLICT_TRIES, Engine, Error, measure};
 use crate::db::Pool;
 use crate::model::NewJob;
@@ -32,7 +33,9 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Refused`] when a job is not valid or belongs to another; nothing is stored then.
-    /// [`Error::Overloaded`] at once when too many calls wait.
+    /// [`Error::Overloaded`] at once when too many calls wait. [`Error::InDoubt`] when no answer
+    /// came; jobs that all have ids were sent twice by then, and `created` is false in an answer to
+    /// the second.
     pub async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
         let began = Instant::now();
         let answer = match travels(&jobs) {
@@ -154,7 +157,7 @@ impl Verb for Enqueue {
         loop {
             let sent = || calls.iter().zip(&faulty).filter(|(_, faulty)| !**faulty);
             let jobs: Vec<&NewJob> = sent().flat_map(|(call, _)| call).collect();
-            let error = match self.in_tries(&jobs).await {
+            let error = match self.enqueue(&jobs).await {
                 Ok(answers) => return Ok(hand_out(calls, &faulty, answers)),
                 Err(error) => error,
             };
@@ -168,7 +171,7 @@ impl Verb for Enqueue {
 
     async fn alone(&self, jobs: &Vec<NewJob>) -> Result<Vec<Enqueued>, Error> {
         let jobs: Vec<&NewJob> = jobs.iter().collect();
-        self.in_tries(&jobs).await
+        self.enqueue(&jobs).await
     }
 
     fn is_of_some(with: &With, error: &Error) -> bool {
@@ -182,6 +185,15 @@ impl Verb for Enqueue {
 }
 
 impl Enqueue {
+    /// Jobs that have ids may be sent twice.
+    async fn enqueue(&self, jobs: &[&NewJob]) -> Result<Vec<Enqueued>, Error> {
+        if jobs.iter().all(|job| job.id.is_some()) {
+            known(|| self.in_tries(jobs)).await
+        } else {
+            self.in_tries(jobs).await
+        }
+    }
+
     async fn in_tries(&self, jobs: &[&NewJob]) -> Result<Vec<Enqueued>, Error> {
         let mut tries = 1;
         loop {

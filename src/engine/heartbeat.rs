@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::coalesce::{Verb, Weight};
+use super::known::known;
 use super::{Engine, Error};
 use crate::db::Pool;
 use crate::model::{Execution, HeartbeatVerdict};
@@ -59,13 +60,16 @@ impl Verb for Heartbeat {
     }
 
     async fn together(&self, calls: &[HeartbeatCall]) -> Result<Vec<Option<Self::Answer>>, Error> {
-        heartbeat::heartbeat_batch(&*self.0.get().await?, calls).await
+        known(async || heartbeat::heartbeat_batch(&*self.0.get().await?, calls).await).await
     }
 
     async fn alone(&self, call: &HeartbeatCall) -> Result<Self::Answer, Error> {
         let HeartbeatCall { worker, held, lease, seen_call } = call;
-        let connection = self.0.get().await?;
-        heartbeat::heartbeat(&connection, *worker, held, *lease, *seen_call).await
+        let sending = async || {
+            let connection = self.0.get().await?;
+            heartbeat::heartbeat(&connection, *worker, held, *lease, *seen_call).await
+        };
+        known(sending).await
     }
 
     fn is_of_some(_: &(), error: &Error) -> bool {

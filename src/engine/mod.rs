@@ -10,7 +10,9 @@
 //! 2. One entry that others hold, or that no column can hold, keeps no other entry of its batch
 //!    from being finished.
 //! 3. Jobs that were acquired for a caller who went away are given back.
-//! 4. No more calls wait than a bound says; one beyond is refused at once.
+//! 4. What names what it is about is said again where no answer came; of the rest it is said that
+//!    the outcome is unknown.
+//! 5. No more calls wait than a bound says; one beyond is refused at once.
 
 mod acquire;
 mod alone;
@@ -19,6 +21,7 @@ mod complete;
 mod enqueue;
 mod finish;
 mod heartbeat;
+mod known;
 mod measure;
 mod parts;
 mod read;
@@ -49,6 +52,7 @@ pub use wakeups::{Next, Sleeper, Wakeups};
 use alone::Alone;
 use coalesce::Coalescer;
 use finish::Finisher;
+use known::known;
 
 use crate::config::QueueSettings;
 use crate::db::{Options, Pool, Pooled, listen, migrate};
@@ -192,7 +196,7 @@ impl Engine {
     ///
     /// [`Error::Refused`] with `RL429` when others hold one of the jobs; nothing is done then.
     pub async fn cancel(&self, job_ids: Vec<Uuid>) -> Result<Vec<CancelVerdict>, Error> {
-        store::operate::cancel(&*self.connection().await?, &job_ids).await
+        known(async || store::operate::cancel(&*self.connection().await?, &job_ids).await).await
     }
 
     /// Lets discarded and cancelled jobs run again, and held ones go; one verdict a job.

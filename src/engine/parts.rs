@@ -8,6 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{CONFLICT_TRIES, Error, Recovery};
 
+/// How often a batch is said again because no answer came.
+const DOUBT_TRIES: u32 = 2;
+
 /// Entries of a batch that are tried in one statement.
 pub(super) struct Part {
     pub(super) entries: Range<usize>,
@@ -20,12 +23,14 @@ pub(super) struct Parts {
     waiting: VecDeque<Part>,
     end: Instant,
     conflicts: u32,
+    doubts: u32,
 }
 
 impl Parts {
     pub(super) fn new(entries: usize, patience: Duration) -> Self {
         let whole = (0 < entries).then_some(Part { entries: 0..entries, held: false });
-        Parts { waiting: whole.into_iter().collect(), end: Instant::now() + patience, conflicts: 0 }
+        let (waiting, end) = (whole.into_iter().collect(), Instant::now() + patience);
+        Parts { waiting, end, conflicts: 0, doubts: 0 }
     }
 
     /// Those of a batch that was tried already.
@@ -63,9 +68,14 @@ impl Parts {
                 self.conflicts += 1;
                 self.waiting.push_back(Part { entries: part, held: false });
             }
+            // To end an execution twice is harmless.
+            Error::InDoubt(_) if self.doubts < DOUBT_TRIES => {
+                self.doubts += 1;
+                self.waiting.push_back(Part { entries: part, held: false });
+            }
             error => return Err(error),
         }
-        if let Recovery::Retry(pause) = error.recovery() {
+        if let Recovery::Retry(pause) | Recovery::Repeat(pause) = error.recovery() {
             sleep(pause).await;
         }
         Ok(())

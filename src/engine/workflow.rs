@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::coalesce::Verb;
 use super::enqueue::{Enqueue, bytes_of};
+use super::known::known;
 use super::{CONFLICT_TRIES, Engine, Error, measure};
 use crate::model::{GraphJob, NewJob, NewWorkflow};
 use crate::store::inspect::{self, WorkflowPage, WorkflowSummary};
@@ -38,6 +39,18 @@ impl Engine {
     ) -> Result<EnqueuedWorkflow, Error> {
         let _place = self.inner.alone.enqueues.enter(Enqueue::NAME, bytes_of(jobs))?;
         let _turn = self.inner.alone.enqueues.turn().await?;
+        if jobs.iter().all(|job| job.id.is_some()) {
+            known(|| self.in_tries(workflow, jobs)).await
+        } else {
+            self.in_tries(workflow, jobs).await
+        }
+    }
+
+    async fn in_tries(
+        &self,
+        workflow: &NewWorkflow,
+        jobs: &[NewJob],
+    ) -> Result<EnqueuedWorkflow, Error> {
         let mut tries = 1;
         loop {
             let connection = self.connection().await?;

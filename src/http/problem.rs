@@ -12,6 +12,10 @@ use utoipa::ToSchema;
 
 use crate::engine::Error;
 use crate::model::Code;
+use crate::telemetry::Seldom;
+
+static UNAVAILABLE: Seldom = Seldom::new();
+static UNKNOWN: Seldom = Seldom::new();
 
 /// Why a request did not succeed.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -51,6 +55,7 @@ pub(super) enum Kind {
     Internal,
     Unavailable,
     Overloaded,
+    OutcomeUnknown,
 }
 
 impl Kind {
@@ -70,6 +75,9 @@ impl Kind {
             Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
             Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much waits"),
+            Kind::OutcomeUnknown => {
+                (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "Outcome unknown")
+            }
         }
     }
 }
@@ -99,8 +107,21 @@ impl Problem {
     }
 
     fn unavailable(detail: &str, reason: &str) -> Self {
-        warn!("a request found no database: {reason}");
+        if let Some(left_out) = UNAVAILABLE.pass() {
+            warn!(left_out, "a request found no database: {reason}");
+        }
         Problem::new(Kind::Unavailable, detail).hint("Try again in a moment.")
+    }
+
+    fn unknown(reason: &str) -> Self {
+        if let Some(left_out) = UNKNOWN.pass() {
+            warn!(left_out, "the outcome of a request is unknown: {reason}");
+        }
+        Problem::new(Kind::OutcomeUnknown, "the request was begun, and the database did not answer")
+            .hint(
+                "It may have been done. Finishing calls, heartbeats and cancels may be sent again, \
+                 and so may jobs with ids or an Idempotency-Key; what an acquire took comes back.",
+            )
     }
 
     /// Adds what to do about it.
@@ -134,6 +155,7 @@ impl From<Error> for Problem {
             Error::Unavailable(_) => {
                 Problem::unavailable("the database does not answer", &error.chain())
             }
+            Error::InDoubt(_) => Problem::unknown(&error.chain()),
             Error::PoolExhausted => {
                 Problem::unavailable("all connections to the database are in use", "pool")
             }
@@ -192,6 +214,7 @@ mod tests {
             (Error::Locked(inside()), 429, "RL429"),
             (Error::Conflict(inside()), 429, "RL429"),
             (Error::Unavailable(inside()), 503, "unavailable"),
+            (Error::InDoubt(inside()), 504, "outcome_unknown"),
             (Error::PoolExhausted, 503, "unavailable"),
             (Error::Overloaded, 503, "overloaded"),
             (Error::Timeout(inside()), 503, "unavailable"),
@@ -226,6 +249,7 @@ mod tests {
             Kind::Internal,
             Kind::Unavailable,
             Kind::Overloaded,
+            Kind::OutcomeUnknown,
         ];
         let own = own.map(|kind| (kind.row().1, kind.row().0.as_u16()));
         let refused = Code::ALL.iter().map(|code| (code.sqlstate(), code.http_status()));

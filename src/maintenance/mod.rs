@@ -117,7 +117,7 @@ impl Loop {
                 if self.pace.failures() == 0 {
                     warn!(duty, "{duty} failed and is tried again: {}", error.chain());
                 }
-                self.pace.after_failure()
+                self.pace.after_failure(&error)
             }
         }
     }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::db::Error;
 use crate::store::maintain::DutyRun;
 
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest while the database is away: once it is back, what has become due is late already.
+const AWAY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Between runs that say `more` and settled nothing: others hold the rows.
 const HELD_PAUSE: Duration = Duration::from_millis(50);
@@ -37,9 +41,10 @@ impl Pace {
     }
 
     /// The pause after a run that failed: doubling, and bounded.
-    pub(super) fn after_failure(&mut self) -> Duration {
+    pub(super) fn after_failure(&mut self, error: &Error) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let longest = LONGEST_PAUSE.max(self.interval);
+        let away = matches!(error, Error::Unavailable(_) | Error::InDoubt(_));
+        let longest = if away { AWAY_PAUSE } else { LONGEST_PAUSE }.max(self.interval);
         jittered(longest.min(self.interval * 2_u32.pow(self.failures.min(10))))
     }
 }
@@ -70,11 +75,21 @@ mod tests {
     #[test]
     fn failures_lengthen_it_up_to_a_bound() {
         let mut pace = Pace::new(SECOND);
-        let pauses: Vec<_> = (0..20).map(|_| pace.after_failure()).collect();
+        let error = Error::Other("".into());
+        let pauses: Vec<_> = (0..20).map(|_| pace.after_failure(&error)).collect();
         assert!(pauses[0] <= 2 * SECOND);
         assert!(LONGEST_PAUSE / 2 < pauses[19] && pauses[19] <= LONGEST_PAUSE);
         assert_eq!(pace.failures(), 20);
         pace.after(run(0, false));
         assert_eq!(pace.failures(), 0);
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_looked_for_often() {
+        let (mut pace, away) = (Pace::new(SECOND), Error::Unavailable("".into()));
+        let pauses: Vec<_> = (0..20).map(|_| pace.after_failure(&away)).collect();
+        assert!(pauses.iter().all(|pause| (SECOND..=AWAY_PAUSE).contains(pause)), "{pauses:?}");
+        let mut slow = Pace::new(10 * SECOND);
+        assert!(5 * SECOND < slow.after_failure(&away), "no more often than in good times");
     }
 }

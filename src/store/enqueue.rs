@@ -3,13 +3,14 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::values::{Interval, Jsonb, refuse_data, unless_all_null};
-use crate::db::{Connection, Error, Param, Row, typed};
+use crate::db::{Connection, Error, Param, Row, answered_within, typed};
 use crate::model::{Code, NewJob, OnParentFailure, Parent, SchemaName, WaitFor};
 
 /// The queue of a job that names none.
@@ -55,6 +56,7 @@ pub async fn enqueue<J: Borrow<NewJob> + Sync>(
 pub async fn enqueue_on(
     client: &impl GenericClient,
     schema: &SchemaName,
+    deadline: Duration,
     jobs: &[NewJob],
 ) -> Result<Vec<Enqueued>, Error> {
     let arrays = Arrays::of(jobs)?;
@@ -64,8 +66,9 @@ pub async fn enqueue_on(
          edge_refs => $15, wait_for_any => $16)",
         schema.quoted()
     );
-    let rows = client.query_typed(&sql, &typed(&arrays.params())).await;
-    answers(&rows.map_err(|error| refuse_data(error.into()))?, jobs)
+    let params = arrays.params();
+    let rows = answered_within(deadline, client.query_typed(&sql, &typed(&params))).await;
+    answers(&rows.map_err(refuse_data)?, jobs)
 }
 
 pub(super) fn answers<J: Borrow<NewJob>>(rows: &[Row], jobs: &[J]) -> Result<Vec<Enqueued>, Error> {

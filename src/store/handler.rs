@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::finish::Completion;
 use super::values::{Executions, Interval, Jsonb, refuse_data};
 use super::word;
-use crate::db::{Connection, Error, GenericClient, Params, typed};
+use crate::db::{Connection, Error, GenericClient, Params, answered_within, typed};
 use crate::model::{Execution, FinishVerdict, SchemaName};
 
 /// Puts executions off by a length of time, counted by the database's clock.
@@ -41,6 +41,7 @@ pub async fn snooze_for(
 pub async fn complete_on(
     client: &impl GenericClient,
     schema: &SchemaName,
+    deadline: Duration,
     worker: Uuid,
     (execution, result): &Completion,
 ) -> Result<bool, Error> {
@@ -48,6 +49,6 @@ pub async fn complete_on(
     let result = result.as_deref().map(Jsonb);
     let sql = format!("SELECT {}.complete_or_raise($1, $2, $3, $4, $5)", schema.quoted());
     let params: Params<'_> = &[&worker, job_id, attempt, &token.expose(), &result];
-    let row = client.query_typed_one(&sql, &typed(params)).await;
-    Ok(row.map_err(|error| refuse_data(error.into()))?.try_get(0)?)
+    let row = answered_within(deadline, client.query_typed_one(&sql, &typed(params))).await;
+    Ok(row.map_err(refuse_data)?.try_get(0)?)
 }

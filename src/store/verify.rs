@@ -1,5 +1,7 @@
 //! Verify: every invariant of the model, checked over all that is stored.
 
+use std::time::Duration;
+
 use crate::db::{Connection, Error, Transaction};
 
 /// One invariant, and how it holds.
@@ -32,6 +34,9 @@ pub async fn verify(connection: &Connection) -> Result<Vec<Finding>, Error> {
         .collect()
 }
 
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
 /// The same without a statement timeout, unless another server is at it: `None` then.
 ///
 /// # Errors
@@ -42,6 +47,7 @@ pub async fn try_verify(transaction: &Transaction<'_>) -> Result<Option<Vec<Find
     if !transaction.query_one(sql, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(None);
     }
+    transaction.allow(PATIENCE);
     transaction.batch("SET LOCAL statement_timeout = 0").await?;
     verify(transaction).await.map(Some)
 }

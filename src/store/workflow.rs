@@ -1,12 +1,14 @@
 //! Workflows: jobs enqueued, cancelled and retried as one.
 
+use std::time::Duration;
+
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::enqueue::{Arrays, Enqueued, answers};
 use super::values::refuse_data;
 use super::word;
-use crate::db::{Connection, Error, Param, Row, typed};
+use crate::db::{Connection, Error, Param, Row, answered_within, typed};
 use crate::model::{NewJob, NewWorkflow, SchemaName, WorkflowVerdict};
 
 /// What became of a workflow and its jobs.
@@ -49,6 +51,7 @@ pub async fn enqueue_workflow(
 pub async fn enqueue_workflow_on(
     client: &impl GenericClient,
     schema: &SchemaName,
+    deadline: Duration,
     workflow: &NewWorkflow,
     jobs: &[NewJob],
 ) -> Result<EnqueuedWorkflow, Error> {
@@ -57,8 +60,8 @@ pub async fn enqueue_workflow_on(
     params.extend([&workflow.id as &dyn Param, &workflow.name]);
     let function = format!("{}.enqueue_batch", schema.quoted());
     let sql = WORKFLOW_SQL.replacen("enqueue_batch", &function, 1);
-    let rows = client.query_typed(&sql, &typed(&params)).await;
-    workflow_answer(workflow, &rows.map_err(|error| refuse_data(error.into()))?, jobs)
+    let rows = answered_within(deadline, client.query_typed(&sql, &typed(&params))).await;
+    workflow_answer(workflow, &rows.map_err(refuse_data)?, jobs)
 }
 
 fn workflow_answer(

@@ -206,10 +206,10 @@ fn is_held_up(error: &Error) -> bool {
 
 /// Whether the same may be taken a little later.
 fn is_passing(error: &Error) -> bool {
-    is_held_up(error) || matches!(error.recovery(), Recovery::Retry(_))
+    is_held_up(error) || !matches!(error.recovery(), Recovery::GiveUp)
 }
 
 /// Whether it is the database and not an entry that is in the way.
 fn is_away(error: &Error) -> bool {
-    matches!(error, Error::Unavailable(_) | Error::PoolExhausted)
+    matches!(error, Error::Unavailable(_) | Error::InDoubt(_) | Error::PoolExhausted)
 }

@@ -155,7 +155,9 @@ impl Job {
         result: Option<RawJson>,
     ) -> Result<bool, Error> {
         let completion = (self.acquired.execution, result);
-        let completed = complete_on(transaction, &self.schema, self.worker, &completion).await?;
+        let deadline = self.engine.pool().call_timeout();
+        let completed =
+            complete_on(transaction, &self.schema, deadline, self.worker, &completion).await?;
         self.settled.store(true, Ordering::Relaxed);
         Ok(completed)
     }

@@ -298,8 +298,8 @@ async fn who_keeps_old_snapshots_is_named() {
 #[tokio::test]
 async fn a_transaction_pooler_that_is_not_declared_is_found() {
     let db = Db::new().await;
-    let pgbouncer = PgBouncer::start(&db, 10).await;
-    let through = pgbouncer.url(&db);
+    let pgbouncer = PgBouncer::start(&db.url(), 10).await;
+    let through = pgbouncer.url(&db.url());
     let direct = db.url();
     assert_eq!(doctor(&direct, &[]).await.severity("pooler", ""), None);
     let found = doctor(&through, &[]).await;

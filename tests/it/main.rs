@@ -3,8 +3,11 @@
 mod alerts;
 mod cli;
 mod cli_workflows;
+#[path = "../chaos/clock.rs"]
+mod clock;
 mod db;
 mod doctor;
+mod doubt;
 mod embedded;
 mod engine;
 mod etl;
@@ -15,10 +18,14 @@ mod maintenance;
 mod migrate;
 mod pipeline;
 mod pooler;
+#[path = "../chaos/wire/mod.rs"]
+mod proxy;
 mod psql;
+mod recovery;
 mod roles;
 mod security;
 mod service;
 mod sql;
 mod wakeups;
+mod wire;
 mod worker;

@@ -48,8 +48,8 @@ async fn connect(url: &str) -> Client {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_and_maintenance_run_through_a_transaction_pooler() {
     let db = Db::new().await;
-    let pgbouncer = PgBouncer::start(&db, SESSIONS).await;
-    let url = pgbouncer.url(&db);
+    let pgbouncer = PgBouncer::start(&db.url(), SESSIONS).await;
+    let url = pgbouncer.url(&db.url());
     let direct = db.connect().await;
     let through = connect(&url).await;
     enqueue_all(&through, &["done", "once"]).await;
@@ -127,8 +127,8 @@ async fn leaves_nothing(url: &str) {
 #[tokio::test]
 async fn the_service_runs_through_a_transaction_pooler() {
     let db = Db::new().await;
-    let pgbouncer = PgBouncer::start(&db, SESSIONS).await;
-    let url = pgbouncer.url(&db);
+    let pgbouncer = PgBouncer::start(&db.url(), SESSIONS).await;
+    let url = pgbouncer.url(&db.url());
     let service = Service::start(&["--database-url", &url, "--pooler", "transaction"]).await;
     let post = |path: &'static str, body: Value| {
         let service = &service;
@@ -178,8 +178,8 @@ async fn the_service_runs_through_a_transaction_pooler() {
 #[tokio::test]
 async fn a_direct_connection_beside_the_pooler_wakes_a_worker() {
     let db = Db::new().await;
-    let pgbouncer = PgBouncer::start(&db, SESSIONS).await;
-    let mut options = options(&pgbouncer.url(&db));
+    let pgbouncer = PgBouncer::start(&db.url(), SESSIONS).await;
+    let mut options = options(&pgbouncer.url(&db.url()));
     options.settings.listen_url = Some(db.url().as_str().into());
     // Beyond the test: only a wake-up can start the job.
     let poll = Duration::from_secs(300);
@@ -191,7 +191,7 @@ async fn a_direct_connection_beside_the_pooler_wakes_a_worker() {
     let own = shutdown.clone();
     let running = tokio::spawn(async move { worker.run(&own).await });
     let direct = db.connect().await;
-    let through = connect(&pgbouncer.url(&db)).await;
+    let through = connect(&pgbouncer.url(&db.url())).await;
     for done in 1..=3 {
         wait_until("the worker sleeps", DEADLINE, || async {
             let asleep = "select exists (select from pg_locks l join pg_database d

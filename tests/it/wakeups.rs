@@ -8,7 +8,7 @@ use rowlock::db::{Options, Pool};
 use rowlock::engine::{AcquireCall, Engine, Mode, Wakeups};
 use rowlock::model::AcquiredJob;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -56,6 +56,12 @@ async fn until_watched(client: &Client, locks: i64) {
 
 async fn enqueue(client: &Client) {
     client.query_one("select enqueue('test', queue => 'q')", &[]).await.expect("enqueues");
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    client
 }
 
 async fn listener_session(client: &Client) -> Option<i32> {
@@ -123,6 +129,47 @@ async fn a_listener_that_is_cut_off_comes_back_and_has_missed_nothing() {
         assert_eq!(polling.await.expect("joins").len(), 1);
     }
     drop(client);
+    shutdown.drain(SOON).await;
+    db.finish().await;
+}
+
+/// Anybody who may log in may notify. Nothing that they say is believed, and little comes of it.
+#[tokio::test]
+async fn forged_notifications_are_at_worst_looks_for_nothing() {
+    const EACH: i64 = 2_000;
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let count = "do $$ begin execute format('alter database %I set track_functions = ''all''',
+                 current_database()); end $$";
+    client.batch_execute(count).await.expect("sets");
+    let (engine, shutdown) = open_with(&db, &settings(NEVER));
+    let forger = connect(&db.login(&[]).await).await;
+    let polling = long_poll(&engine, 1);
+    until_watched(&client, 1).await;
+    let long = "x".repeat(7_900);
+    let payloads =
+        ["q", "", "Q", "q'; drop table ready; --", "\u{202e}\r\n\u{1b}[2J", "watch?", &long];
+    let notify = "select pg_notify('rowlock', $1)";
+    let began = Instant::now();
+    for _ in 0..EACH {
+        for payload in payloads {
+            forger.query_one(notify, &[&payload]).await.expect("notifies");
+        }
+    }
+    enqueue(&client).await;
+    assert_eq!(polling.await.expect("joins").len(), 1);
+    let calls = "select coalesce(sum(calls), 0)::bigint from pg_stat_user_functions
+                 where funcname = 'acquire'";
+    wait_until("the calls are counted", SOON, || async {
+        client.query_one(calls, &[]).await.expect("reads").get::<_, i64>(0) > 0
+    })
+    .await;
+    let calls: i64 = client.query_one(calls, &[]).await.expect("reads").get(0);
+    // Ten looks and a pause of 100 ms, over and over.
+    let bound = 20 + i64::try_from(began.elapsed().as_millis() / 10).expect("small");
+    println!("{calls} acquires, at most {bound}, for {EACH} notifications that name the queue");
+    assert!(calls < bound);
+    drop((client, forger));
     shutdown.drain(SOON).await;
     db.finish().await;
 }

@@ -16,6 +16,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The driver bounds the TCP connect only, not what follows it.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 
+/// A session that answers no command by then is taken for dead.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+
 /// How often to see whether LISTEN works where it did not.
 const POLL_MODE_RETEST: Duration = Duration::from_secs(60);
 
@@ -97,7 +100,8 @@ impl Task {
                 },
                 command = self.commands.recv() => {
                     let Some(command) = command else { break };
-                    if self.execute(&session, command).await.is_err() {
+                    let answered = timeout(ANSWER_PATIENCE, self.execute(&session, command));
+                    if !matches!(answered.await, Ok(Ok(()))) {
                         break;
                     }
                 }

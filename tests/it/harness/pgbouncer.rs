@@ -1,4 +1,4 @@
-//! A PgBouncer in transaction mode before the test cluster, with fewer sessions than callers.
+//! A PgBouncer in transaction mode before a cluster, with fewer sessions than callers.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -12,7 +12,7 @@ use nix::unistd::{Pid, geteuid};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::{Db, wait_until};
+use super::wait::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const PORT: u16 = 6432;
@@ -25,8 +25,8 @@ pub(crate) struct PgBouncer {
 
 impl PgBouncer {
     /// Starts one that holds so many sessions of each database.
-    pub(crate) async fn start(db: &Db, sessions: u32) -> PgBouncer {
-        let config: Config = db.url().parse().expect("a connection string");
+    pub(crate) async fn start(direct: &str, sessions: u32) -> PgBouncer {
+        let config: Config = direct.parse().expect("a connection string");
         let folder = std::env::temp_dir().join(format!("pgb-{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir(&folder).expect("a folder");
         let file = folder.join("pgbouncer.ini");
@@ -41,7 +41,7 @@ impl PgBouncer {
         }
         let child = command.spawn().expect("pgbouncer can be run");
         let pgbouncer = PgBouncer { child, folder };
-        let url = pgbouncer.url(db);
+        let url = pgbouncer.url(direct);
         wait_until("pgbouncer answers", DEADLINE, || async {
             tokio_postgres::connect(&url, tokio_postgres::NoTls).await.is_ok()
         })
@@ -49,9 +49,9 @@ impl PgBouncer {
         pgbouncer
     }
 
-    /// The way to the test's database through it.
-    pub(crate) fn url(&self, db: &Db) -> String {
-        let config: Config = db.url().parse().expect("a connection string");
+    /// The way to a database through it.
+    pub(crate) fn url(&self, direct: &str) -> String {
+        let config: Config = direct.parse().expect("a connection string");
         let name = config.get_dbname().expect("it names a database");
         format!("host={} port={PORT} dbname={name} user=app", self.folder.display())
     }
@@ -67,13 +67,17 @@ impl Drop for PgBouncer {
     }
 }
 
-/// On the PATH, or where Debian puts it, which is not on everybody's.
 fn find() -> PathBuf {
+    look().expect("pgbouncer is installed; `make setup` does that")
+}
+
+/// On the PATH, or where Debian puts it, which is not on everybody's.
+pub(crate) fn look() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders =
         std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let mut found = folders.map(|folder| folder.join("pgbouncer"));
-    found.find(|program| program.is_file()).expect("pgbouncer is installed; `make setup` does that")
+    found.find(|program| program.is_file())
 }
 
 fn settings(config: &Config, folder: &Path, sessions: u32) -> String {
@@ -92,6 +96,7 @@ fn settings(config: &Config, folder: &Path, sessions: u32) -> String {
          pool_mode = transaction\n\
          default_pool_size = {sessions}\n\
          max_client_conn = 200\n\
+         server_login_retry = 1\n\
          auth_type = any\n\
          listen_addr =\n\
          listen_port = {PORT}\n\

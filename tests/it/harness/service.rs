@@ -106,10 +106,15 @@ impl Service {
         answer.unwrap_or_else(|| panic!("no answer to {method} {path}: {}", self.log()))
     }
 
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("it runs");
-        kill(Pid::from_raw(pid.try_into().expect("a pid")), signal).expect("it can be signalled");
+        let pid = Pid::from_raw(self.pid().try_into().expect("a pid"));
+        kill(pid, signal).expect("it can be signalled");
     }
 
     /// Waits for its end.

@@ -7,6 +7,7 @@ mod args;
 mod batches;
 mod cascade;
 mod catalog;
+mod clock;
 pub(crate) mod crash;
 mod docs;
 mod explain;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::sql::{
@@ -10,6 +11,8 @@ use crate::harness::sql::{
     pid, refused, retry, run, state, states, value,
 };
 use crate::harness::{Db, wait_until};
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn cancel_answers_for_every_state() {
@@ -163,5 +166,63 @@ async fn a_paused_queue_gives_nothing_until_it_is_resumed() {
     assert!(!value::<bool>(&client, "select resume_queue('default')").await, "it was running");
     assert!(!value::<bool>(&client, "select resume_queue('unheard')").await);
     assert_eq!(acquire(&client, worker, 10).await.len(), 1);
+    db.finish().await;
+}
+
+/// Lets a verb go on, once it holds what it found, only when the jobs are there that it was given.
+async fn wait_for_the_unknown(client: &Client, function: &str) {
+    let sql = format!(
+        r"do $do$
+        declare
+            text text := pg_get_functiondef('{function}'::regproc);
+            held text := 'perform hold_jobs({function}.ids);';
+        begin
+            assert strpos(text, held) > 0;
+            execute replace(text, held, held || '
+                while {function}.ids <> ''{{}}''
+                    and not exists (select from jobs j where j.id = any({function}.ids))
+                loop
+                    perform pg_sleep(0.005);
+                end loop;');
+        end $do$"
+    );
+    run(client, &sql).await;
+}
+
+#[tokio::test]
+async fn a_job_that_comes_while_a_verb_is_under_way_is_unknown_and_unharmed() {
+    let db = Db::new().await;
+    let (client, producer) = (db.connect().await, db.connect().await);
+    for function in ["cancel_once", "reprioritize_once"] {
+        wait_for_the_unknown(&client, function).await;
+    }
+    let parent = enqueue(&client, "'a'").await;
+    let execution = acquire_job(&client, parent).await;
+    let mut jobs = Vec::new();
+    for verb in ["cancel(array[$1::uuid])", "reprioritize(array[$1::uuid], 0)"] {
+        for more in [String::new(), format!(", depends_on => '{{{parent}}}'")] {
+            let id = Uuid::now_v7();
+            jobs.push(id);
+            run(&producer, "begin").await;
+            enqueue(&producer, &format!("'a', id => '{id}'{more}")).await;
+            let operator = db.connect().await;
+            let operator_pid = pid(&operator).await;
+            let sql = format!("select verdict from {verb}");
+            let asking = tokio::spawn(async move { operator.query_one(&sql, &[&id]).await });
+            let waits = "select wait_event = 'PgSleep' from pg_stat_activity where pid = $1";
+            wait_until("it has answered, or waits in the middle", DEADLINE, || async {
+                let row = client.query_opt(waits, &[&operator_pid]).await.expect("a view");
+                asking.is_finished()
+                    || row.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
+            })
+            .await;
+            run(&producer, "commit").await;
+            let verdict: String = asking.await.expect("no panic").expect("an answer").get(0);
+            assert_eq!(verdict, "unknown", "{verb}");
+        }
+    }
+    assert_eq!(states(&client, &jobs).await, ["ready", "blocked", "ready", "blocked"]);
+    assert_eq!(complete(&client, &[execution]).await, ["completed"]);
+    assert_eq!(drain(&client).await, 4);
     db.finish().await;
 }

@@ -2,12 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::State;
+use super::{Queue, State};
 
 impl State {
-    /// There may be something in a queue.
+    /// There may be something in a queue. While its watch is closed, that is heard no more: anybody
+    /// may notify without end, and the next watch makes everybody look.
     pub(in crate::engine::wakeups) fn wake(&mut self, name: &str) {
-        self.wake_others(name, true, None);
+        let closed = |queue: &Queue| queue.watched.is_none() && queue.closed_until.is_some();
+        if !self.queues.get(name).is_some_and(closed) {
+            self.wake_others(name, true, None);
+        }
     }
 
     pub(super) fn wake_others(&mut self, name: &str, notified: bool, except: Option<u64>) {

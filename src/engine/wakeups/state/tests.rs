@@ -157,10 +157,16 @@ fn wakeups_for_nothing_close_the_watch_for_a_while() {
     }
     let plan = bench.state.plan(bench.now);
     assert_eq!(plan.unwatch, ["q"]);
+    bench.state.wake("q");
+    assert_eq!(bench.turn(1), Turn::Look, "it is watched still");
+    bench.found_nothing(1);
     bench.state.unwatched(&plan.unwatch);
     assert_eq!(bench.watch(), [""; 0]);
+    bench.state.wake("q");
+    assert_eq!(bench.turn(1), Turn::Rest { settled: true });
     bench.now = plan.again_at.expect("it opens again");
     assert_eq!(bench.watch(), ["q"]);
+    assert_eq!(bench.turn(1), Turn::Look, "whatever was not heard is found");
 }
 
 #[test]

@@ -22,9 +22,10 @@ use crate::sql::crash::Victim;
 
 /// What is away is tried again, a little later; anything else fails the test.
 async fn again(error: Error, errors: &AtomicUsize) {
-    assert!(matches!(error, Error::Unavailable(_)), "{}", error.chain());
+    let away = matches!(error, Error::Unavailable(_) | Error::InDoubt(_));
+    assert!(away, "{}", error.chain());
     errors.fetch_add(1, Ordering::Relaxed);
-    if let Recovery::Retry(pause) = error.recovery() {
+    if let Recovery::Retry(pause) | Recovery::Repeat(pause) = error.recovery() {
         tokio::time::sleep(pause).await;
     }
 }

@@ -1,0 +1,71 @@
+//! A COMMIT that waits for a standby that nobody is.
+
+use std::time::Duration;
+
+use rowlock::config::Settings;
+use rowlock::db::{Error, Options, Pool};
+use rowlock::embedded;
+use tokio_postgres::Client;
+
+use super::{CALL_TIMEOUT, DEADLINE};
+use crate::harness::sql::{run, value};
+use crate::harness::wait_until;
+use crate::sql::crash::Victim;
+
+const ADD: &str = "insert into toys values (1)";
+const WAITING: &str = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+
+async fn wait_for_standbys(client: &Client, names: &str) {
+    run(client, &format!("alter system set synchronous_standby_names = '{names}'")).await;
+    run(client, "select pg_reload_conf()").await;
+    let names = format!("select current_setting('synchronous_standby_names') = '{names}'");
+    wait_until("the setting holds", DEADLINE, || async { value(client, &names).await }).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_no_standby_confirms_is_in_doubt() {
+    let victim = Victim::new().await;
+    // What the test itself does is not to wait.
+    let direct = victim.connect().await.expect("connects");
+    run(&direct, "set synchronous_commit = local; create table toys (id int)").await;
+    let mut settings = Settings::default().database;
+    settings.statement_timeout = CALL_TIMEOUT / 2;
+    settings.call_timeout = CALL_TIMEOUT;
+    let url = victim.cluster.url(embedded::DATABASE);
+    let pool = Pool::new(&Options::new(url.as_str().into(), &settings)).expect("the url is good");
+    pool.get().await.expect("connects").query("select 1", &[]).await.expect("answers");
+    wait_for_standbys(&direct, "nobody").await;
+
+    // No time-out of the server's bounds it, but ours does.
+    let error = pool.get().await.expect("connects").query(ADD, &[]).await.expect_err("hangs");
+    assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+    // Sessions do not pile up behind it; and it was kept, here.
+    wait_until("nothing waits", DEADLINE, || async { value::<i64>(&direct, WAITING).await == 0 })
+        .await;
+    assert_eq!(value::<i64>(&direct, "select count(*) from toys").await, 1);
+
+    // Somebody cancels the wait: Postgres warns, and answers that all is well. It is not.
+    let connection = pool.get().await.expect("connects");
+    let cancelling = async {
+        wait_until("the commit waits", CALL_TIMEOUT / 2, || async {
+            value::<i64>(&direct, WAITING).await == 1
+        })
+        .await;
+        let cancel =
+            "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'";
+        run(&direct, cancel).await;
+    };
+    let (outcome, ()) = tokio::join!(connection.query(ADD, &[]), cancelling);
+    let error = outcome.expect_err("no standby has it");
+    assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+    assert!(error.chain().contains("standbys"), "{}", error.chain());
+    assert!(!connection.is_broken(), "the session is as good as before");
+
+    wait_for_standbys(&direct, "").await;
+    tokio::time::timeout(Duration::from_secs(10), connection.query(ADD, &[]))
+        .await
+        .expect("in time")
+        .expect("nothing is left of the warning");
+    drop((connection, pool, direct));
+    victim.end().await;
+}
