@@ -91,7 +91,7 @@ async fn a_client_that_sends_nothing_valid_fails_nobody_else() {
                 let (jobs, code, words) = faulty(caller / 4 + round);
                 let error = engine.enqueue(jobs).await.expect_err("refuses");
                 assert_eq!(error.code(), Some(code), "{error}");
-                assert!(error.to_string().contains(words), "{words}: {error}");
+                assert!(format!("{error:?}").contains(words), "{words}: {error}");
             } else {
                 created += engine.enqueue(vec![job_of(caller)]).await.expect("enqueues").len();
             }
