@@ -95,7 +95,7 @@ impl Engine {
     ///
     /// By class; see [`Error`].
     pub async fn cancel_workflow(&self, id: Uuid) -> Result<WorkflowVerdicts, Error> {
-        workflow::cancel_workflow(&*self.connection().await?, id).await
+        known(async || workflow::cancel_workflow(&*self.connection().await?, id).await).await
     }
 
     /// Lets the discarded jobs of a workflow run again, those cancelled on request, and what fell

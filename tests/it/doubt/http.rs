@@ -1,6 +1,6 @@
 //! The API, with the service's database or the client's answer lost.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{CALL_TIMEOUT, DEADLINE, LOSSES, Scene};
@@ -50,6 +50,39 @@ async fn an_unknown_outcome_is_said_and_an_idempotency_key_resolves_it() {
         let answer = api.post("/v1/acquire", ask).await;
         assert_eq!((answer.status, code(&answer).as_str()), (504, "outcome_unknown"), "{answer:?}");
     }
+    assert!(api.shutdown.drain(CALL_TIMEOUT).await);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_says_is_repeated_by_the_service() {
+    let scene = Scene::new().await;
+    let api = api(&scene).await;
+    let worker = Uuid::now_v7();
+    for (when, loss) in LOSSES.into_iter().filter(|(_, loss)| *loss == Loss::Cut) {
+        api.post("/v1/jobs", json!({"kind": "k"})).await.json(201);
+        let ask = json!({"worker": worker, "queues": ["default"]});
+        let job = api.post("/v1/acquire", ask).await.json(200)["jobs"][0].clone();
+        let keys = ["job_id", "attempt", "token"];
+        let held = Value::from_iter(keys.map(|key| (key, job[key].clone())));
+
+        scene.proxy.arm(Fault::once(when, loss, "heartbeat"));
+        let beat = format!("/v1/workers/{worker}/heartbeat");
+        let answer = api.post(&beat, json!({"executions": [held.clone()]})).await.json(200);
+        assert_eq!(answer["executions"][0]["verdict"], "held", "{answer}");
+        scene.proxy.arm(Fault::once(when, loss, "complete"));
+        let end = json!({"worker": worker, "executions": [held]});
+        let answer = api.post("/v1/executions/complete", end).await.json(200);
+        let verdict = if when == When::After { "repeated" } else { "completed" };
+        assert_eq!(answer["executions"][0]["verdict"], verdict, "{answer}");
+
+        let answer = api.post("/v1/jobs", json!({"kind": "k"})).await.json(201);
+        let id = answer["id"].as_str().expect("an id").to_owned();
+        scene.proxy.arm(Fault::once(when, loss, "cancel("));
+        let answer = api.post(&format!("/v1/jobs/{id}/cancel"), "").await.json(200);
+        assert_eq!(answer["verdict"], "cancelled", "{answer}");
+    }
+    assert_eq!(scene.proxy.struck(), 6);
     assert!(api.shutdown.drain(CALL_TIMEOUT).await);
     scene.end().await;
 }

@@ -3,6 +3,7 @@
 
 mod engine;
 mod http;
+mod pooler;
 mod session;
 mod standby;
 mod worker;
