@@ -325,8 +325,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
             |url| Box::pin(specs::cancel_what_comes(url)),
             &[patch(
                 "cancel_once",
-                "perform hold_jobs(cancel_once.ids);",
-                "perform hold_jobs(cancel_once.ids);\n    perform pg_sleep(0.5);",
+                "delete from blocked b where b.job_id = any(cancel_once.ids);",
+                "delete from blocked b where b.job_id = any(cancel_once.ids);
+    perform pg_sleep(0.5);",
             )],
         ),
         &[patch(
