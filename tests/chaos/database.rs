@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rowlock::embedded::{self, Cluster, Options, Profile};
+use rowlock::embedded::{self, Cluster, Options, Profile, Temporary};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -20,14 +20,16 @@ pub(crate) struct Database {
     pub(crate) url: String,
     pub(crate) log: PathBuf,
     pub(crate) cluster: Mutex<Cluster>,
+    /// Where this process is killed, the next one to start a temporary cluster deletes this one.
+    _temporary: Temporary,
 }
 
 impl Database {
     /// Makes it, with the schema and what the run keeps beside it.
     pub(crate) async fn new() -> Result<Database> {
-        let folder = embedded::fresh_data_dir(Profile::Throwaway);
-        let options = Options::durable(&folder);
-        let cluster = embedded::start(&options).await?;
+        let temporary = embedded::start_temporary(Profile::Durable).await?;
+        let cluster = temporary.cluster();
+        let folder = cluster.data_dir().to_owned();
         let (url, log) = (cluster.url(embedded::DATABASE), cluster.log_file());
         let mut client = connect(&url, "chaos").await?;
         client
@@ -39,9 +41,10 @@ impl Database {
         clock::replace(&client).await;
         client.batch_execute(include_str!("schema.sql")).await?;
         drop(client);
-        cluster.stop().await?;
+        let options = Options::durable(&folder);
+        embedded::start(&options).await?.stop().await?;
         let cluster = Mutex::new(embedded::start(&options).await?);
-        Ok(Database { folder, url, log, cluster })
+        Ok(Database { folder, url, log, cluster, _temporary: temporary })
     }
 
     /// What `pg_ctl restart -m immediate` does: nothing is written back, and recovery follows.

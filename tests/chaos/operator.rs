@@ -15,6 +15,7 @@ use crate::run::{Run, until};
 pub(crate) const NAME: &str = "operator";
 
 const PAUSE: Duration = Duration::from_millis(100);
+const TRIES: usize = 30;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Some have begun by then, some are waiting, some have ended.
 const DELAY: i64 = 40_000;
@@ -37,8 +38,14 @@ pub(crate) async fn run(run: Run) -> Result<()> {
             }
             until(call.due(&run) + DELAY * (job.n as i64 % 5)).await;
             ledger.note("asked", json!({"n": job.n, "job": run.id(job.n, 0)}));
+            let mut tries = 0;
             loop {
                 match cancel(&run, job.n).await {
+                    // In the moment in which it comes, if need be.
+                    Ok(verdict) if verdict == "unknown" && tries < TRIES => {
+                        tries += 1;
+                        tokio::time::sleep(PAUSE / 10).await;
+                    }
                     Ok(verdict) => {
                         let fields =
                             json!({"n": job.n, "job": run.id(job.n, 0), "verdict": verdict});

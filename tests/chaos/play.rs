@@ -91,9 +91,11 @@ pub(crate) async fn try_all(args: &Args) -> Result<bool> {
         lines.push(format!("| {number} | {name} | {what} | {by} |"));
         println!("chaos: {number} {name}: {by}");
     }
-    let table = lines.join("\n");
-    let head = "| number | mutant | what it does | caught by |\n|---|---|---|---|";
-    println!("{head}\n{table}\nchaos: {} of {} caught", lines.len() - missed, lines.len());
+    let page = report::mutants(args.seed, &lines, missed);
+    println!("{page}");
+    if let Some(path) = &args.report {
+        std::fs::write(path, page)?;
+    }
     Ok(missed == 0)
 }
 

@@ -33,6 +33,17 @@ pub(crate) fn closing_line(run: &Run, judgement: &Judgement) -> String {
     )
 }
 
+/// The page about planted bugs: a row each, and one for each kind of run without any.
+pub(crate) fn mutants(seed: u64, rows: &[String], missed: usize) -> String {
+    format!(
+        "# Planted bugs, seed {seed}\n\n{} of {} rows are as they have to be.\n\n\
+         | number | mutant | what it does | found by |\n|---|---|---|---|\n{}\n",
+        rows.len() - missed,
+        rows.len(),
+        rows.join("\n")
+    )
+}
+
 fn recovery(judgement: &Judgement, share: f64) -> String {
     let seconds = judgement.figures.recovery_at(share);
     seconds.map_or_else(|| "none".to_owned(), |seconds| format!("{seconds:.2} s"))

@@ -64,14 +64,16 @@ impl Field {
 
     /// Tries until it has struck, since what it wants may be away at this moment.
     async fn strike(&self, fault: PlannedFault) {
-        for _ in 0..100 {
+        for turn in 0..20 {
+            // What nobody is at work on may be passed over.
+            let fault = PlannedFault { pick: fault.pick.wrapping_add(turn), ..fault };
             match self.try_strike(fault).await {
                 Ok(Some(strike)) => {
                     let Strike { target, begin } = strike;
                     let fields = json!({"kind": fault.kind, "target": target, "begin": begin});
                     return self.ledger.note("fault", fields);
                 }
-                Ok(None) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Ok(None) | Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
         self.ledger.note("missed", json!({"kind": fault.kind}));

@@ -26,7 +26,6 @@ pub(super) fn kill_one(field: &Field, fault: PlannedFault) -> Result<Option<Stri
 pub(super) async fn pause(field: &Field, fault: PlannedFault) -> Result<Option<Strike>> {
     let Some(target) = choose(field, Role::Worker, fault.pick) else { return Ok(None) };
     let strike = Strike::on(&target.name);
-    // Told beforehand too: what is lost meanwhile is not to be looked up in vain.
     kill(target.pid, Signal::SIGSTOP)?;
     tokio::time::sleep(fault.lasts).await;
     // Another fault may have killed it.

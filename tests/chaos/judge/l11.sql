@@ -17,22 +17,20 @@ from (
             and n.at - c.since > interval '3 seconds'
     ) w
     cross join lateral (
-        select count(*) as looks, min(k.worker) as looker
+        select
+            count(*) filter (
+                where k.e = 'acquire' and k.got < k.asked
+                    and k.begin > w.since + interval '500 milliseconds' and k.at < w.until
+            ) as looks,
+            bool_or(
+                k.e = 'slept'
+                and least(k.at, w.until) - greatest(k.begin, w.since) > interval '3 seconds'
+            ) as slept,
+            min(k.worker) as looker
         from chaos.looks k
-        where (
-                k.e = 'acquire' and k.got < k.asked
-                and k.begin > w.since + interval '500 milliseconds' and k.at < w.until
-            )
-            or (
-                k.e = 'slept' and k.begin < w.since
-                and k.at > w.since + interval '3 seconds'
-            )
+        where k.at > w.since and k.begin < w.until
     ) l
-    where l.looks >= 3
-        or exists (
-            select from chaos.looks k
-            where k.e = 'slept' and k.begin < w.since and k.at > w.since + interval '3 seconds'
-        )
+    where l.looks >= 3 or l.slept
 ) x
 where not exists (
         select from chaos.faults f, chaos.slack s

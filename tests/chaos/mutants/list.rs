@@ -311,6 +311,32 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     ),
     live(
+        "fan-in",
+        "early_release",
+        "a child is released by the first of its parents",
+        BUSY,
+        &[patch("cascade_completed", "or b.remaining = counts[", "or b.remaining >= counts[")],
+    ),
+    steps(
+        "seen here",
+        "unheld_cancel",
+        "an operator's verb writes what it did not find a statement before",
+        Trial::Steps(
+            |url| Box::pin(specs::cancel_what_comes(url)),
+            &[patch(
+                "cancel_once",
+                "delete from blocked b where b.job_id = any(cancel_once.ids);",
+                "delete from blocked b where b.job_id = any(cancel_once.ids);
+    perform pg_sleep(0.5);",
+            )],
+        ),
+        &[patch(
+            "in_tries",
+            "select j.id from jobs j where j.id = any(in_tries.job_ids) order by j.id",
+            "select distinct u.id from unnest(in_tries.job_ids) u(id) order by u.id",
+        )],
+    ),
+    live(
         "seen: heartbeat",
         "eager_reconcile",
         "a heartbeat gives back what is being handed over",

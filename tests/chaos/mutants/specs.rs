@@ -193,6 +193,28 @@ pub(super) async fn floors_and_a_producer(url: &str) -> Verdict {
     Ok((!got.contains(&job)).then_some("a job lies below the floor of its lane"))
 }
 
+/// A job comes while an operator cancels it, who had not found it.
+pub(super) async fn cancel_what_comes(url: &str) -> Verdict {
+    let (one, other) = (session(url).await?, session(url).await?);
+    one.batch_execute("begin").await?;
+    let job = enqueue(&one, None).await?;
+    let cancelling = tokio::spawn(async move {
+        other.query("select verdict from cancel(array[$1::uuid])", &[&job]).await
+    });
+    let observer = session(url).await?;
+    wait(
+        &observer,
+        "select count(*) > 0 from pg_stat_activity
+         where wait_event = 'PgSleep' and query like '%cancel(%' and pid <> pg_backend_pid()",
+    )
+    .await?;
+    one.batch_execute("commit").await?;
+    cancelling.await??;
+    let broken = "select count(*) from verify() where violations > 0";
+    let broken: i64 = observer.query_one(broken, &[]).await?.get(0);
+    Ok((0 < broken).then_some("a cancelled job waits in a lane"))
+}
+
 /// A producer looked for sleepers, found none, and has not committed; then one lies down.
 pub(super) async fn settle_beside_a_producer(url: &str) -> Verdict {
     let (one, other) = (session(url).await?, session(url).await?);

@@ -16,6 +16,8 @@ use crate::ledger::Ledger;
 use crate::run::{Behaviour, QUEUES, Run};
 
 const SLOTS: usize = 5;
+/// A connection may be silent for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
 const SNOOZE: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
@@ -61,7 +63,8 @@ impl Shop {
             Behaviour::Snooze => Ok(Outcome::Snooze(SNOOZE)),
             Behaviour::Discard => Ok(Outcome::Discard("as planned".to_owned())),
             Behaviour::Complete if Run::has_effect(n) => {
-                let done = self.complete(&job, n).await;
+                let completing = tokio::time::timeout(PATIENCE, self.complete(&job, n)).await;
+                let done = completing.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer")));
                 if done.is_err() {
                     handling.fails();
                 }

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use futures_util::future::poll_fn;
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use crate::ledger::Ledger;
 use crate::run::{QUEUES, Run, Slip, micros};
 
+/// A connection may be silent for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(30);
 
 /// A listening session, and where the worker stands with it.
@@ -49,8 +53,9 @@ impl Sleeper {
         let Some(session) = &mut self.session else { return };
         if session.watching.take().is_some() {
             let queues: &[&str] = &QUEUES;
-            let unwatching = session.client.query("select rowlock.unwatch($1)", &[&queues]).await;
-            if unwatching.is_err() {
+            let sql = "select rowlock.unwatch($1)";
+            let unwatching = async { session.client.query(sql, &[&queues]).await };
+            if !matches!(timeout(PATIENCE, unwatching).await, Ok(Ok(_))) {
                 self.session = None;
                 self.broke = true;
             }
@@ -64,7 +69,7 @@ impl Sleeper {
         }
     }
 
-    async fn try_sleep(&mut self) -> Result<(), tokio_postgres::Error> {
+    async fn try_sleep(&mut self) -> Result<()> {
         if self.session.is_none() {
             if self.broke && self.run.slip == Some(Slip::NoNewListen) {
                 let begin = micros();
@@ -92,7 +97,7 @@ impl Sleeper {
     }
 
     /// Watches, and looks no more before it waits.
-    async fn sleep_blind(&mut self) -> Result<(), tokio_postgres::Error> {
+    async fn sleep_blind(&mut self) -> Result<()> {
         tokio::time::sleep(10 * GLANCE).await;
         self.session.as_mut().expect("it was opened").watch().await?;
         self.wait().await;
@@ -103,7 +108,7 @@ impl Sleeper {
     async fn wait(&mut self) {
         let Some(session) = &mut self.session else { return };
         let begin = micros();
-        let news = tokio::time::timeout(self.run.poll, session.news.recv()).await;
+        let news = timeout(self.run.poll, session.news.recv()).await;
         self.slept(begin);
         if let Ok(None) = news {
             self.session = None;
@@ -113,10 +118,10 @@ impl Sleeper {
 }
 
 impl Session {
-    async fn open(url: &str, name: &str) -> Result<Session, tokio_postgres::Error> {
+    async fn open(url: &str, name: &str) -> Result<Session> {
         let mut config: Config = url.parse()?;
         config.application_name(name).connect_timeout(Duration::from_secs(3));
-        let (client, mut connection) = config.connect(NoTls).await?;
+        let (client, mut connection) = timeout(PATIENCE, config.connect(NoTls)).await??;
         let (tell, news) = unbounded_channel();
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -125,22 +130,25 @@ impl Session {
                 }
             }
         });
-        client.batch_execute("listen rowlock").await?;
+        timeout(PATIENCE, client.batch_execute("listen rowlock")).await??;
         Ok(Session { client, news, watching: None, is_settled: false })
     }
 
-    async fn watch(&mut self) -> Result<(), tokio_postgres::Error> {
+    async fn watch(&mut self) -> Result<()> {
         let queues: &[&str] = &QUEUES;
-        let row = self.client.query_one("select rowlock.watch($1)::text", &[&queues]).await?;
+        let sql = "select rowlock.watch($1)::text";
+        let watching = async { self.client.query_one(sql, &[&queues]).await };
+        let row = timeout(PATIENCE, watching).await??;
         self.watching = Some(row.get(0));
         self.is_settled = false;
         while self.news.try_recv().is_ok() {}
         Ok(())
     }
 
-    async fn look_settled(&mut self) -> Result<(), tokio_postgres::Error> {
+    async fn look_settled(&mut self) -> Result<()> {
         let sql = "select rowlock.settled($1::text::pg_snapshot)";
-        self.is_settled = self.client.query_one(sql, &[&self.watching]).await?.get(0);
+        let asking = async { self.client.query_one(sql, &[&self.watching]).await };
+        self.is_settled = timeout(PATIENCE, asking).await??.get(0);
         Ok(())
     }
 }

@@ -145,18 +145,19 @@ impl Worker {
         let behaviour = behaviour.unwrap_or(Behaviour::Complete);
         // Until it is answered, or is not this worker's any more.
         while self.desk.has(&held) {
-            let told = if behaviour == Behaviour::Complete && Run::has_effect(n) {
-                self.complete_with_effect(&held, n).await
-            } else {
-                self.finish(&held, behaviour).await
-            };
-            match told {
-                Ok(verdict) => {
-                    self.desk.told(&held, &verdict);
-                    break;
+            let telling = async {
+                if behaviour == Behaviour::Complete && Run::has_effect(n) {
+                    self.complete_with_effect(&held, n).await
+                } else {
+                    self.finish(&held, behaviour).await
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+            };
+            // A connection may be silent for ever.
+            if let Ok(Ok(verdict)) = tokio::time::timeout(PATIENCE, telling).await {
+                self.desk.told(&held, &verdict);
+                break;
             }
+            tokio::time::sleep(PAUSE).await;
         }
         self.desk.drop(&held);
     }
@@ -190,7 +191,7 @@ impl Worker {
         if is_completed && !is_apart {
             transaction.execute(effect, &[&number, job, attempt, &self.name]).await?;
         }
-        tokio::time::timeout(PATIENCE, transaction.commit()).await??;
+        transaction.commit().await?;
         self.idle.lock().await.push(client);
         Ok(if is_completed { "completed" } else { "cancelled" }.to_owned())
     }
@@ -226,7 +227,7 @@ impl Worker {
                 }
             }
         };
-        let verdict = tokio::time::timeout(PATIENCE, finishing).await??.get(0);
+        let verdict = finishing.await?.get(0);
         self.idle.lock().await.push(client);
         Ok(verdict)
     }
