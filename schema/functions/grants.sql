@@ -30,7 +30,8 @@ begin
                 'retry', 'reprioritize', 'explain', 'inputs', 'inputs_of', 'pause_queue',
                 'resume_queue', 'set_retention', 'maintain', 'try_duty', 'try_floors',
                 'cancel_workflow', 'retry_workflow', 'workflow_status', 'workflow_jobs',
-                'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share'
+                'duty_key', 'verify', 'id_at', 'limit_of', 'default_of', 'default_aging_share',
+                'readable'
             ]),
             ('observer', array[
                 'explain', 'workflow_status', 'workflow_jobs', 'verify', 'id_at', 'limit_of',

@@ -77,6 +77,9 @@ begin
     then
         return 'number';
     end if;
+    if large_json_fault.max_bytes is null then
+        return null;
+    end if;
     bytes := octet_length(large_json_fault.value::text);
     if bytes > large_json_fault.max_bytes then
         return 'size';
@@ -88,7 +91,9 @@ begin
     end if;
     return null;
 end $$;
-comment on function large_json_fault is 'What json_fault says of a value that is not small.';
+comment on function large_json_fault is
+    'What json_fault says of a value that is not small; '
+    'without max_bytes only its numbers are looked at.';
 
 -- Without a sub-select and stable, as pg_column_size is, so that it is inlined where it is called.
 -- In so short a text no number is long, nothing is deep, and few numbers are in so few bytes.

@@ -135,6 +135,8 @@ const RIGHTS: &[(&str, &str)] = &[
     ("service", "select args from rowlock.jobs"),
     ("service", "select result, error from rowlock.executions"),
     ("service", "table rowlock.ready"),
+    ("service", "select rowlock.readable('{}')"),
+    ("", "select rowlock.quarantine('{}')"),
     ("", "select rowlock.refuse('RL422', 'm', 'd', 'h')"),
     ("", "select rowlock.prune(10)"),
     ("", "select rowlock.raise_floors(0, '{}', null, 10)"),

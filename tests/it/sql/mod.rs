@@ -34,6 +34,7 @@ mod plan_shapes;
 mod plans;
 mod policies;
 mod prune;
+mod quarantine;
 mod recent;
 mod refusals;
 mod reprioritize;
