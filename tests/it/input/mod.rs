@@ -1,0 +1,3 @@
+//! What is sent to the queue by mistake or by malice, at each of its doors.
+
+mod hostile;
