@@ -14,7 +14,7 @@ export RUSTUP_HOME := $(RUSTUP_BESIDE)
 endif
 endif
 
-.PHONY: help setup build run test bench fmt lint doc clean
+.PHONY: help setup build run test fuzz bench fmt lint doc clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -33,6 +33,10 @@ run: setup ## The demo pipeline (ONCE=1: until it is done; INPUT=path)
 test: setup ## All tests, on a Postgres of their own (PG=18: on that one; T=name: some)
 	cargo build --bins --examples
 	@tools/with-postgres.sh $(TARGET)/debug/rowlock "$(PG)" -- tools/test.sh $(T)
+
+fuzz: setup ## Requests made from /openapi.json (N=examples a route, SEED=number)
+	cargo build --bins
+	@N="$(N)" SEED="$(SEED)" tools/with-postgres.sh $(TARGET)/debug/rowlock "$(PG)" -- tests/fuzz/run.sh $(TARGET)/debug/rowlock
 
 bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
 	cargo build --release

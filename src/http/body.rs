@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::app::App;
 use super::problem::{Kind, Problem};
+use super::strict::Strict;
 use crate::config::HttpSettings;
 use crate::model::Code;
 
@@ -80,7 +81,7 @@ impl JsonText {
     /// 400 when it is not JSON, 422 when it is and does not fit.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let mut deserializer = serde_json::Deserializer::from_slice(&self.bytes);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(unfit)?;
+        let value = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(unfit)?;
         deserializer.end().map_err(|error| malformed(&error))?;
         Ok(value)
     }
@@ -279,6 +280,9 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let wrong = parse(r#"[{"args":1},{"args":1,"priority":"3"}]"#).unwrap_err();
         assert!(wrong.contains("RL422") && wrong.contains("[1].priority"), "{wrong}");
+        for array in ["[[1, 3]]", r#"[{"args":1},[2]]"#] {
+            assert!(parse(array).unwrap_err().contains("RL422"), "{array}");
+        }
         let unknown = parse(r#"[{"args":1,"prio":3}]"#).unwrap_err();
         assert!(unknown.contains("RL422") && unknown.contains("prio"), "{unknown}");
         for text in ["", "[", "[{]", "[] []", "[{\"args\":tru}]"] {

@@ -33,6 +33,7 @@ struct CompleteBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<CompletionBody>,
 }
 
@@ -57,6 +58,7 @@ struct FailBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<FailureBody>,
 }
 
@@ -85,6 +87,7 @@ struct SnoozeBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<SnoozedBody>,
 }
 
@@ -109,6 +112,7 @@ struct ReleaseBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<HeldBody>,
 }
 

@@ -218,13 +218,13 @@ async fn long_bodies_share_a_room_and_short_ones_need_none() {
 
 #[tokio::test]
 async fn connections_beyond_the_most_wait_and_those_that_only_take_room_lose_it() {
-    let served = serve(&["--max-connections", "16"]).await;
+    let served = serve(&["--max-connections", "16", "--header-timeout", "2s"]).await;
     let service = &served.1;
     let mut silent = Vec::new();
     for _ in 0..64 {
         silent.push(connect(service).await);
     }
-    // The first twelve have ten seconds, each of the others one.
+    // The first twelve have two seconds, each of the others one.
     let status = timeout(SOON, service.request("GET", "/healthz", "")).await.expect("in time").0;
     assert_eq!(status, 200);
     for stream in &mut silent {
