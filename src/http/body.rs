@@ -3,6 +3,7 @@
 //! Content type, encoding and announced length are judged before a byte is read. A NUL is refused
 //! here, since no Postgres text can hold one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use futures_util::StreamExt;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,7 +22,7 @@ use super::app::App;
 use super::problem::{Kind, Problem};
 use super::strict::Strict;
 use crate::config::HttpSettings;
-use crate::model::Code;
+use crate::model::{Code, RawJson};
 
 /// The longest pause between two pieces of a body.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -53,6 +54,10 @@ pub(super) struct JsonText {
 /// A body parsed into `T`; keys that `T` does not have are refused by `T`.
 pub(super) struct Json<T>(pub(super) T);
 
+/// The same where no text of `T` is refused for what is in it: NUL may come, and bytes that are not
+/// UTF-8 are replaced.
+pub(super) struct AnyJson<T>(pub(super) T);
+
 /// The query string as `T`.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -63,14 +68,18 @@ impl FromRequest<App> for JsonText {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        check_headers(request.headers())?;
-        let text = app.bodies.read(request.into_body()).await?;
+        let text = read(request, app).await?;
         match nul_at(&text.bytes) {
             Some(at) => Err(Problem::invalid(format!("the body has a \\u0000 at byte {at}"))
                 .hint("Postgres text cannot hold NUL; leave it out or encode the bytes.")),
             None => Ok(text),
         }
     }
+}
+
+async fn read(request: Request, app: &App) -> Result<JsonText, Problem> {
+    check_headers(request.headers())?;
+    app.bodies.read(request.into_body()).await
 }
 
 impl JsonText {
@@ -98,6 +107,54 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         JsonText::from_request(request, app).await?.parse().map(Json)
     }
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for AnyJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let mut text = read(request, app).await?;
+        if let Cow::Owned(mended) = String::from_utf8_lossy(&text.bytes) {
+            text.bytes = mended.into();
+        }
+        text.parse().map(AnyJson)
+    }
+}
+
+/// A text that may have halves of surrogate pairs, as JSON from JavaScript has them where a text was
+/// cut: they are replaced.
+pub(super) fn any_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let Some(raw) = Option::<RawJson>::deserialize(deserializer)? else { return Ok(None) };
+    let json = raw.get();
+    let read = serde_json::from_str(json);
+    read.or_else(|_| serde_json::from_str(&without_halves(json))).map_err(D::Error::custom)
+}
+
+/// The JSON with `\ufffd` in place of the escapes of halves without their other half.
+fn without_halves(json: &str) -> String {
+    let mut text = json.to_owned();
+    let mut at = 0;
+    while let Some(offset) = text[at..].find('\\') {
+        at += offset;
+        let unit = |from: usize| {
+            let digits = text.get(from..from + 6)?.strip_prefix("\\u")?;
+            u16::from_str_radix(digits, 16).ok()
+        };
+        at += match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                text.replace_range(at..at + 6, "\\ufffd");
+                6
+            }
+            _ => 2,
+        };
+        if text.len() <= at || !text.is_char_boundary(at) {
+            break;
+        }
+    }
+    text
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -252,7 +309,6 @@ fn unfit(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RawJson;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -289,6 +345,20 @@ mod tests {
             let broken = parse(text).unwrap_err();
             assert!(broken.contains("malformed"), "{text}: {broken}");
         }
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_are_replaced_and_pairs_are_not() {
+        for (json, expected) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""\ud83d\ude00""#, "\u{1f600}"),
+            (r#""\ude00\ud83d\ude00\ud83dx""#, "\u{fffd}\u{1f600}\u{fffd}x"),
+            (r#""\\ud83d\u0000""#, "\\ud83d\0"),
+        ] {
+            let read = any_text(&mut serde_json::Deserializer::from_str(json));
+            assert_eq!(read.unwrap().as_deref(), Some(expected), "{json}");
+        }
+        assert!(any_text(&mut serde_json::Deserializer::from_str("7")).is_err());
     }
 
     #[test]

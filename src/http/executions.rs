@@ -70,7 +70,8 @@ struct FailureBody {
     attempt: i32,
     #[schema(value_type = Uuid)]
     token: Token,
-    /// What went wrong, in words; cut to 16 KiB.
+    /// What went wrong, in words; cut to 16 KiB, without what no text can hold.
+    #[serde(default, deserialize_with = "body::any_text")]
     error: Option<String>,
     /// When to run again; after the backoff when left out.
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -182,7 +183,7 @@ async fn complete(
 )]
 async fn fail(
     State(app): State<App>,
-    body::Json(asked): body::Json<FailBody>,
+    body::AnyJson(asked): body::AnyJson<FailBody>,
 ) -> Result<Json<FinishAnswer>, Problem> {
     let named = asked.executions.iter().map(|entry| (entry.job_id, entry.attempt)).collect();
     let entry = |body: FailureBody| {
