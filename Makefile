@@ -14,7 +14,7 @@ export RUSTUP_HOME := $(RUSTUP_BESIDE)
 endif
 endif
 
-.PHONY: help setup build run test chaos bench fmt lint deny doc clean
+.PHONY: help setup build run test chaos fuzz bench fmt lint deny doc clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -39,6 +39,10 @@ chaos: setup ## The ledger checker (JOBS=1000000 FAULTS=1500 SEED=7; MUTANT=name
 	@ROWLOCK_PG_BIN=$$(tools/postgres.sh $(PG)) cargo test --release --quiet --test chaos -- \
 		$(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(MUTANT),--mutant $(MUTANT)) $(if $(REPORT),--report $(REPORT))
+
+fuzz: setup ## Requests made from /openapi.json (N=examples a route, SEED=number)
+	cargo build --bins
+	@N="$(N)" SEED="$(SEED)" tools/with-postgres.sh $(TARGET)/debug/rowlock "$(PG)" -- tests/fuzz/run.sh $(TARGET)/debug/rowlock
 
 bench: setup ## The benches, on a durable Postgres of their own (PG=18; ROW=name: one row)
 	cargo build --release

@@ -126,6 +126,8 @@ as $$
 declare
     took record;
     own_token uuid := gen_random_uuid();
+    suspects uuid[];
+    left_out uuid[];
 begin
     perform check_acquire(
         acquire.worker, acquire.queues, acquire.max_jobs, acquire.lease, acquire.name,
@@ -143,20 +145,26 @@ begin
             acquire.queues, acquire.kinds, acquire.metadata
         );
     end if;
-    took := pick(acquire.queues, acquire.kinds, acquire.max_jobs);
-    if took.ids is null then
-        return;
-    end if;
-    perform grant_jobs(
-        took.ids, took.ready_ats, null, array[acquire.worker], array[own_token],
-        array[acquire.call_number]
-    );
+    for round in 1 .. limit_of('acquire_jobs') loop
+        took := pick(acquire.queues, acquire.kinds, acquire.max_jobs);
+        if took.ids is null then
+            return;
+        end if;
+        suspects := grant_jobs(
+            took.ids, took.ready_ats, null, array[acquire.worker], array[own_token],
+            array[acquire.call_number]
+        );
+        exit when suspects is null;
+        left_out := quarantine(suspects);
+        exit when cardinality(left_out) < cardinality(took.ids);
+    end loop;
     return query
         select
             j.id, j.attempt, own_token, j.queue, j.kind, j.priority::int, j.args, j.timeout,
             j.run_at, j.created_at
         from unnest(took.ids) with ordinality g(id, n)
         join jobs j on j.id = g.id
+        where left_out is null or g.id <> all(left_out)
         order by g.n;
 end $$;
 comment on function acquire is

@@ -96,7 +96,9 @@ as $$
 declare
     took record;
     places int[];
-    tokens uuid[];
+    tokens uuid[] := array(select gen_random_uuid() from unnest(acquire_batch.workers));
+    suspects uuid[];
+    left_out uuid[];
 begin
     perform check_acquire_batch(
         acquire_batch.workers, acquire_batch.max_jobs, acquire_batch.queues, acquire_batch.lease,
@@ -107,34 +109,40 @@ begin
         acquire_batch.workers, acquire_batch.lease, acquire_batch.queues, acquire_batch.kinds,
         acquire_batch.names, acquire_batch.capacities
     );
-    took := pick(
-        acquire_batch.queues,
-        acquire_batch.kinds,
-        (select sum(m.n)::int from unnest(acquire_batch.max_jobs) m(n))
-    );
-    if took.ids is null then
-        return;
-    end if;
-    -- Dealt round: each call has its first before any has its second.
-    places := array(
-        select d.place
-        from (
-            select c.place, t.turn
-            from unnest(acquire_batch.max_jobs) with ordinality c(most, place)
-            cross join lateral generate_series(1, c.most) t(turn)
-        ) d
-        order by d.turn, d.place limit cardinality(took.ids)
-    );
-    tokens := array(select gen_random_uuid() from unnest(acquire_batch.workers));
-    perform grant_jobs(
-        took.ids, took.ready_ats, places, acquire_batch.workers, tokens, acquire_batch.call_numbers
-    );
+    for round in 1 .. limit_of('acquire_jobs') loop
+        took := pick(
+            acquire_batch.queues,
+            acquire_batch.kinds,
+            (select sum(m.n)::int from unnest(acquire_batch.max_jobs) m(n))
+        );
+        if took.ids is null then
+            return;
+        end if;
+        -- Dealt round: each call has its first before any has its second.
+        places := array(
+            select d.place
+            from (
+                select c.place, t.turn
+                from unnest(acquire_batch.max_jobs) with ordinality c(most, place)
+                cross join lateral generate_series(1, c.most) t(turn)
+            ) d
+            order by d.turn, d.place limit cardinality(took.ids)
+        );
+        suspects := grant_jobs(
+            took.ids, took.ready_ats, places, acquire_batch.workers, tokens,
+            acquire_batch.call_numbers
+        );
+        exit when suspects is null;
+        left_out := quarantine(suspects);
+        exit when cardinality(left_out) < cardinality(took.ids);
+    end loop;
     return query
         select
             g.place, j.id, j.attempt, tokens[g.place], j.queue, j.kind, j.priority::int, j.args,
             j.timeout, j.run_at, j.created_at
         from unnest(took.ids, places) with ordinality g(id, place, n)
         join jobs j on j.id = g.id
+        where left_out is null or g.id <> all(left_out)
         order by g.n;
 end $$;
 comment on function acquire_batch is

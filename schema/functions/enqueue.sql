@@ -161,11 +161,17 @@ begin
         and enqueue.unique_key is null
         and enqueue.id is null
         and enqueue.run_at is null
-        and job_is_valid(
+    then
+        if not job_is_valid(
             enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, null,
             enqueue.max_attempts, enqueue.timeout, null, null
-        )
-    then
+        ) then
+            perform check_queue(enqueue.queue);
+            perform refuse_job(
+                '', enqueue.kind, enqueue.args, enqueue.priority, null, enqueue.max_attempts,
+                enqueue.timeout, null
+            );
+        end if;
         return write_job(
             enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.max_attempts,
             enqueue.timeout

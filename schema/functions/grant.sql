@@ -2,6 +2,8 @@
 -- attempt on the job, its execution, and one grant a call.
 -- Lock order: job rows by id.
 
+-- Under the same arguments it gave nothing once.
+drop function if exists grant_jobs(uuid[], timestamptz[], int[], uuid[], uuid[], bigint[]);
 create or replace function grant_jobs(
     ids uuid[],
     ready_ats timestamptz[],
@@ -9,11 +11,12 @@ create or replace function grant_jobs(
     workers uuid[],
     tokens uuid[],
     call_numbers bigint[]
-) returns void
+) returns uuid[]
 language plpgsql volatile
 set search_path from current
 as $$
 declare
+    suspects uuid[];
     sorted uuid[];
     attempts int[];
     expires timestamptz[];
@@ -30,13 +33,18 @@ begin
     with taken as (
         update jobs j set state = 'running', seq = null, attempt = j.attempt + 1
         where j.id = any(sorted)
-        returning j.id, j.attempt, clock + j.timeout as expires
+        returning
+            j.id,
+            j.attempt,
+            clock + least(j.timeout, default_of('longest_timeout')) as expires,
+            is_suspect(j.args) as is_suspect
     )
     select
         array_agg(t.attempt order by t.id),
         case when places is not null then array_agg(t.expires order by t.id) end,
-        min(t.expires)
-    into attempts, expires, first_expires
+        min(t.expires),
+        array_agg(t.id) filter (where t.is_suspect)
+    into attempts, expires, first_expires, suspects
     from taken t;
     insert into executions (job_id, attempt, token, worker, ready_at, started_at)
     select
@@ -60,7 +68,9 @@ begin
         group by g.place
         order by g.place;
     end if;
+    return suspects;
 end $$;
 comment on function grant_jobs is
     'Starts picked jobs: each goes to the worker, with the token, of the '
-    'call at its place; null places mean that there is one call.';
+    'call at its place; null places mean that there is one call. Gives those whose args are to be '
+    'looked at; null for none.';

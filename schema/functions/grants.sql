@@ -45,7 +45,7 @@ begin
                 'cancel_workflow', 'retry_workflow', 'workflow_status', 'workflow_jobs',
                 'touch_token',
                 'duty_key', 'verify', 'drift', 'id_at', 'limit_of', 'default_of',
-                'default_aging_share'
+                'default_aging_share', 'readable'
             ]),
             ('observer', array[
                 'explain', 'workflow_status', 'workflow_jobs', 'verify', 'drift', 'id_at',

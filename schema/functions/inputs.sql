@@ -20,6 +20,7 @@ set enable_mergejoin = off
 as $$
 declare
     bytes bigint := 0;
+    given boolean;
 begin
     perform check_count(
         'inputs_of', 'jobs', cardinality(inputs_of.job_ids), limit_of('finish_jobs')
@@ -37,13 +38,15 @@ begin
         order by u.n, 2
     loop
         -- Results are looked at until there are too many of them, and no longer.
+        given := result is not null;
         if bytes <= limit_of('inputs_bytes') then
+            result := readable(result);
             bytes := bytes + coalesce(octet_length(result::text), 0);
         end if;
-        omitted := result is not null and bytes > limit_of('inputs_bytes');
-        if omitted then
+        if bytes > limit_of('inputs_bytes') then
             result := null;
         end if;
+        omitted := given and result is null;
         return next;
     end loop;
 end $$;

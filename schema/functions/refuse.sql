@@ -36,7 +36,10 @@ create or replace function long_number(value jsonb) returns jsonb
 language sql immutable strict parallel safe
 return (
     select n.n
-    from jsonb_path_query(long_number.value, 'strict $.** ? (@.type() == "number")') as n(n)
+    -- Not jsonb_path_query, which gives one after the other in quadratic time.
+    from jsonb_array_elements(
+        jsonb_path_query_array(long_number.value, 'strict $.** ? (@.type() == "number")')
+    ) as n(n)
     where scale(n.n::numeric) > limit_of('json_digits')
         or length(replace(ltrim(n.n::text, '-0.'), '.', '')) > limit_of('json_digits')
     limit 1
@@ -51,10 +54,11 @@ set search_path from current
 as $$
 declare
     numbers jsonb;
+    places record;
     bytes bigint;
 begin
-    -- No value is eight times as large as its text.
-    if pg_column_size(large_json_fault.value) > 8 * large_json_fault.max_bytes then
+    -- Nothing is so much larger than its text: a number takes twelve bytes, and three as text.
+    if pg_column_size(large_json_fault.value) > 5 * large_json_fault.max_bytes then
         return 'size';
     end if;
     -- Numbers first: measuring the text of [1e131071, ...] or [0e-16383, ...] would take seconds.
@@ -63,19 +67,41 @@ begin
     );
     if pg_column_size(numbers) < 250 and octet_length(numbers::text) < limit_of('json_digits') then
         null;
-    elsif numbers @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
-        return 'number';
-    elsif numbers @? 'strict $[*] ? (@ > -1e-200 && @ < 1e-200)'
-        and exists (
-            select from jsonb_path_query(numbers, '$[*] ? (@ > -1e-200 && @ < 1e-200)') as n
-            where scale(n::numeric) > limit_of('json_digits')
-        )
-    then
-        return 'number';
-    elsif octet_length(numbers::text) > limit_of('json_digits')
-        and long_number(numbers) is not null
-    then
-        return 'number';
+    else
+        if numbers @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
+            return 'number';
+        end if;
+        if numbers @? 'strict $[*] ? (@ > -1e-200 && @ < 1e-200)' then
+            select max(s.n) as most, sum(s.n) as total into places
+            from (
+                select scale(n.n::numeric) as n
+                from jsonb_array_elements(numbers) n(n)
+                offset 0
+            ) s;
+            if places.most > limit_of('json_digits') then
+                return 'number';
+            elsif places.total > large_json_fault.max_bytes then
+                return 'size';
+            end if;
+        end if;
+        -- At most a thousand places each, and yet too many of them to be written out.
+        if pg_column_size(numbers) / 12 > large_json_fault.max_bytes / 1000
+            and 200 * jsonb_array_length(jsonb_path_query_array(
+                numbers, 'strict $[*] ? (@ >= 1e200 || @ <= -1e200)'
+            )) > large_json_fault.max_bytes
+        then
+            return 'size';
+        end if;
+        if (
+            select max(octet_length(n.n)) from unnest(string_to_array(numbers::text, ', ')) n(n)
+        ) > limit_of('json_digits')
+            and long_number(numbers) is not null
+        then
+            return 'number';
+        end if;
+    end if;
+    if large_json_fault.max_bytes is null then
+        return null;
     end if;
     bytes := octet_length(large_json_fault.value::text);
     if bytes > large_json_fault.max_bytes then
@@ -88,7 +114,9 @@ begin
     end if;
     return null;
 end $$;
-comment on function large_json_fault is 'What json_fault says of a value that is not small.';
+comment on function large_json_fault is
+    'What json_fault says of a value that is not small; '
+    'without max_bytes only its numbers are looked at.';
 
 -- Without a sub-select and stable, as pg_column_size is, so that it is inlined where it is called.
 -- In so short a text no number is long, nothing is deep, and few numbers are in so few bytes.

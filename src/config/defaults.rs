@@ -26,6 +26,10 @@ pub const LISTEN: &str = "127.0.0.1:7878";
 pub const BODY_LIMIT: &str = "64MiB";
 /// How long a client may take to send its headers.
 pub const HEADER_TIMEOUT: &str = "10s";
+/// How long a client may keep a body or an answer waiting.
+pub const TRANSFER_TIMEOUT: &str = "30s";
+/// The most connections served at once.
+pub const MAX_CONNECTIONS: &str = "10000";
 /// How long a worker may be silent before its jobs are taken back.
 pub const LEASE: &str = "30s";
 /// How often to look for jobs without having been woken.

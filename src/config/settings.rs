@@ -110,6 +110,26 @@ pub struct HttpSettings {
     #[arg(long, env = "ROWLOCK_HEADER_TIMEOUT", default_value = defaults::HEADER_TIMEOUT)]
     #[arg(value_parser = units::duration)]
     pub header_timeout: Duration,
+
+    /// How long a client may keep a body or an answer waiting; each 64 KiB buy a second more
+    #[arg(long, env = "ROWLOCK_TRANSFER_TIMEOUT", default_value = defaults::TRANSFER_TIMEOUT)]
+    #[arg(value_parser = units::duration)]
+    pub transfer_timeout: Duration,
+
+    /// The most connections served at once (16 to 1000000); more wait to be accepted
+    #[arg(long, env = "ROWLOCK_MAX_CONNECTIONS", default_value = defaults::MAX_CONNECTIONS)]
+    pub max_connections: usize,
+}
+
+impl HttpSettings {
+    /// The slowest transfer that lasts.
+    const BYTES_A_SECOND: f64 = 65_536.0;
+
+    /// How much longer a transfer may take for having moved so many bytes.
+    #[must_use]
+    pub fn earned(bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / Self::BYTES_A_SECOND)
+    }
 }
 
 /// Leases, polling and maintenance.
@@ -214,6 +234,8 @@ impl Settings {
             ("ROWLOCK_TOKENS", http.tokens.to_string()),
             ("ROWLOCK_BODY_LIMIT", units::show_size(http.body_limit)),
             ("ROWLOCK_HEADER_TIMEOUT", time(http.header_timeout)),
+            ("ROWLOCK_TRANSFER_TIMEOUT", time(http.transfer_timeout)),
+            ("ROWLOCK_MAX_CONNECTIONS", http.max_connections.to_string()),
             ("ROWLOCK_LEASE", time(queue.lease)),
             ("ROWLOCK_POLL", time(queue.poll)),
             ("ROWLOCK_DRAIN", time(queue.drain)),

@@ -128,6 +128,11 @@ impl Settings {
         }
         let longest = Duration::from_secs(600);
         faults.extend(outside("ROWLOCK_HEADER_TIMEOUT", http.header_timeout, MILLI, longest));
+        faults.extend(outside("ROWLOCK_TRANSFER_TIMEOUT", http.transfer_timeout, MILLI, longest));
+        if !(16..=1_000_000).contains(&http.max_connections) {
+            let most = http.max_connections;
+            faults.push(format!("ROWLOCK_MAX_CONNECTIONS is {most}, not 16 to 1000000"));
+        }
         faults
     }
 

@@ -16,6 +16,7 @@ use super::auth::Access;
 use super::body;
 use super::interval::Interval;
 use super::jobs::inputs::InputBody;
+use super::openapi;
 use super::problem::Problem;
 use crate::engine::AcquireCall;
 use crate::model::{AcquiredJob, Execution, RawJson, Token};
@@ -36,7 +37,7 @@ struct AcquireBody {
     /// One incarnation of one process: a fresh UUID at every start, used for all of its calls.
     worker: Uuid,
     /// The queues to take from.
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(schema_with = openapi::queues)]
     queues: Vec<String>,
     /// How many jobs at most; 1 when left out.
     #[schema(minimum = 1, maximum = 1000)]
@@ -44,10 +45,13 @@ struct AcquireBody {
     /// How long the worker may be silent before its jobs are taken back: 1 second to 24 hours.
     lease: Option<Interval>,
     /// The kinds that it can run; all when left out.
+    #[schema(max_items = 1000)]
     kinds: Option<Vec<String>>,
     /// Its name, for people.
+    #[schema(min_length = 1, max_length = 128)]
     name: Option<String>,
     /// How many jobs it runs at once.
+    #[schema(minimum = 1)]
     capacity: Option<i32>,
     /// Whatever it says of itself.
     #[schema(value_type = Option<Value>)]

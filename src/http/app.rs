@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::body::Bodies;
 use super::scrape::Scrape;
 use crate::config::HttpSettings;
 use crate::engine::Engine;
@@ -12,8 +13,8 @@ use crate::shutdown::Shutdown;
 pub(super) struct App {
     /// The verbs.
     pub(super) engine: Engine,
-    /// The largest body, in bytes.
-    pub(super) body_limit: usize,
+    /// How much of bodies is read, and for how long.
+    pub(super) bodies: Bodies,
     /// Long polls end when a stop is asked for.
     pub(super) shutdown: Shutdown,
     /// The figures for `/metrics`, kept for some seconds.
@@ -23,6 +24,6 @@ pub(super) struct App {
 impl App {
     /// The state of one router.
     pub(super) fn new(engine: Engine, settings: &HttpSettings, shutdown: Shutdown) -> Self {
-        App { engine, body_limit: settings.body_limit, shutdown, scrape: Arc::default() }
+        App { engine, bodies: Bodies::new(settings), shutdown, scrape: Arc::default() }
     }
 }

@@ -3,6 +3,8 @@
 //! Content type, encoding and announced length are judged before a byte is read. A NUL is refused
 //! here, since no Postgres text can hold one.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -11,21 +13,50 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use futures_util::StreamExt;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::app::App;
 use super::problem::{Kind, Problem};
-use crate::model::Code;
+use super::strict::Strict;
+use crate::config::HttpSettings;
+use crate::model::{Code, RawJson};
 
 /// The longest pause between two pieces of a body.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// What all long bodies together may take, in units of the largest one.
+const LONG_BODIES: usize = 4;
+
+/// A body as short as this is read whatever others send.
+const SHORT: usize = 64 << 10;
+
+const KIB: usize = 1 << 10;
+
+/// The bounds of all bodies; clones share them.
+#[derive(Clone)]
+pub(super) struct Bodies {
+    limit: usize,
+    patience: Duration,
+    /// Room for what is beyond the first [`SHORT`] bytes of each, in KiB.
+    room: Arc<Semaphore>,
+}
+
 /// A body that says it is JSON, not parsed yet.
-pub(super) struct JsonText(pub(super) Bytes);
+pub(super) struct JsonText {
+    bytes: Bytes,
+    /// Its part of the room for long bodies, while it is there.
+    _room: Option<OwnedSemaphorePermit>,
+}
 
 /// A body parsed into `T`; keys that `T` does not have are refused by `T`.
 pub(super) struct Json<T>(pub(super) T);
+
+/// The same where no text of `T` is refused for what is in it: NUL may come, and bytes that are not
+/// UTF-8 are replaced.
+pub(super) struct AnyJson<T>(pub(super) T);
 
 /// The query string as `T`.
 pub(super) struct Params<T>(pub(super) T);
@@ -37,14 +68,18 @@ impl FromRequest<App> for JsonText {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        check_headers(request.headers())?;
-        let bytes = read(request.into_body(), app.body_limit).await?;
-        match nul_at(&bytes) {
+        let text = read(request, app).await?;
+        match nul_at(&text.bytes) {
             Some(at) => Err(Problem::invalid(format!("the body has a \\u0000 at byte {at}"))
                 .hint("Postgres text cannot hold NUL; leave it out or encode the bytes.")),
-            None => Ok(JsonText(bytes)),
+            None => Ok(text),
         }
     }
+}
+
+async fn read(request: Request, app: &App) -> Result<JsonText, Problem> {
+    check_headers(request.headers())?;
+    app.bodies.read(request.into_body()).await
 }
 
 impl JsonText {
@@ -54,15 +89,15 @@ impl JsonText {
     ///
     /// 400 when it is not JSON, 422 when it is and does not fit.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        let mut deserializer = serde_json::Deserializer::from_slice(&self.0);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(unfit)?;
+        let mut deserializer = serde_json::Deserializer::from_slice(&self.bytes);
+        let value = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(unfit)?;
         deserializer.end().map_err(|error| malformed(&error))?;
         Ok(value)
     }
 
     /// Whether the body is an array.
     pub(super) fn is_array(&self) -> bool {
-        self.0.trim_ascii_start().starts_with(b"[")
+        self.bytes.trim_ascii_start().starts_with(b"[")
     }
 }
 
@@ -72,6 +107,54 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         JsonText::from_request(request, app).await?.parse().map(Json)
     }
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for AnyJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let mut text = read(request, app).await?;
+        if let Cow::Owned(mended) = String::from_utf8_lossy(&text.bytes) {
+            text.bytes = mended.into();
+        }
+        text.parse().map(AnyJson)
+    }
+}
+
+/// A text that may have halves of surrogate pairs, as JSON from JavaScript has them where a text was
+/// cut: they are replaced.
+pub(super) fn any_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let Some(raw) = Option::<RawJson>::deserialize(deserializer)? else { return Ok(None) };
+    let json = raw.get();
+    let read = serde_json::from_str(json);
+    read.or_else(|_| serde_json::from_str(&without_halves(json))).map_err(D::Error::custom)
+}
+
+/// The JSON with `\ufffd` in place of the escapes of halves without their other half.
+fn without_halves(json: &str) -> String {
+    let mut text = json.to_owned();
+    let mut at = 0;
+    while let Some(offset) = text[at..].find('\\') {
+        at += offset;
+        let unit = |from: usize| {
+            let digits = text.get(from..from + 6)?.strip_prefix("\\u")?;
+            u16::from_str_radix(digits, 16).ok()
+        };
+        at += match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                text.replace_range(at..at + 6, "\\ufffd");
+                6
+            }
+            _ => 2,
+        };
+        if text.len() <= at || !text.is_char_boundary(at) {
+            break;
+        }
+    }
+    text
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -115,40 +198,80 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     if json { Ok(()) } else { Err(wrong(format!("{essence} is not JSON")).hint(fix)) }
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::refused(Code::TooLarge, format!("the body is longer than {limit} bytes"))
-            .hint("Split the call, or pass references to what is large.")
-    };
-    if limit < usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) {
-        return Err(too_large());
+impl Bodies {
+    /// The bounds that these settings give.
+    pub(super) fn new(settings: &HttpSettings) -> Self {
+        let room = settings.body_limit.saturating_mul(LONG_BODIES) / KIB;
+        Bodies {
+            limit: settings.body_limit,
+            patience: settings.transfer_timeout,
+            room: Arc::new(Semaphore::new(room)),
+        }
     }
-    let mut pieces = body.into_data_stream();
-    let mut whole = Bytes::new();
-    let mut joined = Vec::new();
-    loop {
-        let piece = tokio::time::timeout(LONGEST_PAUSE, pieces.next()).await;
-        let piece = match piece.map_err(|_| slow())? {
-            None => break,
-            Some(piece) => piece.map_err(|_| cut_off())?,
+
+    async fn read(&self, body: Body) -> Result<JsonText, Problem> {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        self.check_length(announced)?;
+        let began = Instant::now();
+        let mut pieces = body.into_data_stream();
+        let mut whole = Bytes::new();
+        let mut joined = Vec::new();
+        let mut room = None;
+        loop {
+            let read = whole.len() + joined.len();
+            let end = began + self.patience + HttpSettings::earned(read);
+            let end = end.min(Instant::now() + LONGEST_PAUSE);
+            let piece = match timeout_at(end, pieces.next()).await.map_err(|_| slow())? {
+                None => break,
+                Some(piece) => piece.map_err(|_| cut_off())?,
+            };
+            self.check_length(read + piece.len())?;
+            self.widen(&mut room, read + piece.len())?;
+            // Most bodies are one piece, which is taken as it is.
+            if read == 0 {
+                whole = piece;
+            } else {
+                joined.extend_from_slice(&std::mem::take(&mut whole));
+                joined.extend_from_slice(&piece);
+            }
+        }
+        let bytes = if joined.is_empty() { whole } else { joined.into() };
+        Ok(JsonText { bytes, _room: room })
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), Problem> {
+        if bytes <= self.limit {
+            return Ok(());
+        }
+        let detail = format!("the body is longer than {} bytes", self.limit);
+        Err(Problem::refused(Code::TooLarge, detail)
+            .hint("Split the call, or pass references to what is large."))
+    }
+
+    /// Takes what a body of so many bytes needs beside what it has.
+    fn widen(&self, room: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Problem> {
+        let needed = bytes.saturating_sub(SHORT).div_ceil(KIB);
+        let more =
+            needed.saturating_sub(room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        if more == 0 {
+            return Ok(());
+        }
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let Ok(taken) = self.room.clone().try_acquire_many_owned(more) else {
+            return Err(Problem::new(Kind::Overloaded, "too many long bodies are being read")
+                .hint("Nothing was begun; try again in a moment, or with less in a call."));
         };
-        if limit < whole.len() + joined.len() + piece.len() {
-            return Err(too_large());
+        match room {
+            Some(room) => room.merge(taken),
+            None => *room = Some(taken),
         }
-        // Most bodies are one piece, which is taken as it is.
-        if whole.is_empty() && joined.is_empty() {
-            whole = piece;
-        } else {
-            joined.extend_from_slice(&std::mem::take(&mut whole));
-            joined.extend_from_slice(&piece);
-        }
+        Ok(())
     }
-    Ok(if joined.is_empty() { whole } else { joined.into() })
 }
 
 fn slow() -> Problem {
-    let seconds = LONGEST_PAUSE.as_secs();
-    Problem::new(Kind::SlowBody, format!("nothing more of the body came for {seconds} seconds"))
+    Problem::new(Kind::SlowBody, "the body came too slowly")
+        .hint("Send the body at once; ROWLOCK_TRANSFER_TIMEOUT is how long it may take.")
 }
 
 fn cut_off() -> Problem {
@@ -186,7 +309,6 @@ fn unfit(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RawJson;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -197,7 +319,8 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Vec<Entry>, String> {
-        let parsed = JsonText(Bytes::copy_from_slice(text.as_bytes())).parse();
+        let text = JsonText { bytes: Bytes::copy_from_slice(text.as_bytes()), _room: None };
+        let parsed = text.parse();
         parsed.map_err(|problem| serde_json::to_string(&problem).unwrap())
     }
 
@@ -213,12 +336,29 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let wrong = parse(r#"[{"args":1},{"args":1,"priority":"3"}]"#).unwrap_err();
         assert!(wrong.contains("RL422") && wrong.contains("[1].priority"), "{wrong}");
+        for array in ["[[1, 3]]", r#"[{"args":1},[2]]"#] {
+            assert!(parse(array).unwrap_err().contains("RL422"), "{array}");
+        }
         let unknown = parse(r#"[{"args":1,"prio":3}]"#).unwrap_err();
         assert!(unknown.contains("RL422") && unknown.contains("prio"), "{unknown}");
         for text in ["", "[", "[{]", "[] []", "[{\"args\":tru}]"] {
             let broken = parse(text).unwrap_err();
             assert!(broken.contains("malformed"), "{text}: {broken}");
         }
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_are_replaced_and_pairs_are_not() {
+        for (json, expected) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""\ud83d\ude00""#, "\u{1f600}"),
+            (r#""\ude00\ud83d\ude00\ud83dx""#, "\u{fffd}\u{1f600}\u{fffd}x"),
+            (r#""\\ud83d\u0000""#, "\\ud83d\0"),
+        ] {
+            let read = any_text(&mut serde_json::Deserializer::from_str(json));
+            assert_eq!(read.unwrap().as_deref(), Some(expected), "{json}");
+        }
+        assert!(any_text(&mut serde_json::Deserializer::from_str("7")).is_err());
     }
 
     #[test]

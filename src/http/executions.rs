@@ -34,6 +34,7 @@ struct CompleteBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<CompletionBody>,
 }
 
@@ -58,6 +59,7 @@ struct FailBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<FailureBody>,
 }
 
@@ -69,7 +71,8 @@ struct FailureBody {
     attempt: i32,
     #[schema(value_type = Uuid)]
     token: Token,
-    /// What went wrong, in words; cut to 16 KiB.
+    /// What went wrong, in words; cut to 16 KiB, without what no text can hold.
+    #[serde(default, deserialize_with = "body::any_text")]
     error: Option<String>,
     /// When to run again; after the backoff when left out.
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -86,6 +89,7 @@ struct SnoozeBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<SnoozedBody>,
 }
 
@@ -110,6 +114,7 @@ struct ReleaseBody {
     /// Who acquired them.
     worker: Uuid,
     /// 10,000 at most.
+    #[schema(max_items = 10000)]
     executions: Vec<HeldBody>,
 }
 
@@ -182,7 +187,7 @@ async fn complete(
 async fn fail(
     State(app): State<App>,
     access: Access,
-    body::Json(asked): body::Json<FailBody>,
+    body::AnyJson(asked): body::AnyJson<FailBody>,
 ) -> Result<Json<FinishAnswer>, Problem> {
     access.worker(&app.engine, asked.worker).await?;
     let named = asked.executions.iter().map(|entry| (entry.job_id, entry.attempt)).collect();

@@ -34,6 +34,7 @@ mod router;
 mod scrape;
 mod service;
 mod stats;
+mod strict;
 mod workers;
 mod workflows;
 

@@ -1,6 +1,6 @@
 //! The description of the API, made from the handlers' own types.
 
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
@@ -80,6 +80,18 @@ pub(super) fn describe_problems(mut api: utoipa::openapi::OpenApi) -> utoipa::op
 
 fn words(words: impl IntoIterator<Item = &'static str>) -> Schema {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+}
+
+/// What a queue may be called, as a regular expression.
+pub(super) const QUEUE_NAME: &str = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$";
+
+/// The queues that an acquire takes from.
+pub(super) fn queues() -> Schema {
+    let name = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(QUEUE_NAME))
+        .max_length(Some(128));
+    ArrayBuilder::new().items(name).min_items(Some(1)).max_items(Some(100)).into()
 }
 
 /// The words of a job's state.

@@ -87,7 +87,10 @@ async fn list(State(app): State<App>, access: Access) -> Result<Json<QueuesBody>
 #[utoipa::path(
     post, operation_id = "pause_queue",
     path = "/v1/queues/{name}/pause", tag = "operate",
-    params(("name" = String, Path, description = "The queue, percent-encoded: a slash as %2F")),
+    params((
+        "name" = String, Path, description = "The queue, percent-encoded: a slash as %2F",
+        pattern = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length = 128
+    )),
     responses(
         (status = 200, description = "It is paused", body = PauseAnswer),
         (status = 422, description = "RL422", body = Problem),
@@ -107,7 +110,10 @@ async fn pause(
 #[utoipa::path(
     post, operation_id = "resume_queue",
     path = "/v1/queues/{name}/resume", tag = "operate",
-    params(("name" = String, Path, description = "The queue, percent-encoded: a slash as %2F")),
+    params((
+        "name" = String, Path, description = "The queue, percent-encoded: a slash as %2F",
+        pattern = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length = 128
+    )),
     responses(
         (status = 200, description = "It runs", body = PauseAnswer),
         (status = 422, description = "RL422", body = Problem),

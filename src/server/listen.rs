@@ -15,18 +15,27 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::Error;
+use super::pace::Paced;
+use crate::config::HttpSettings;
 use crate::shutdown::Shutdown;
 
-/// Connections at once; more wait in the system's queue.
-const MOST_CONNECTIONS: usize = 10_000;
+/// The request line and all headers together.
+const MOST_HEADER_BYTES: usize = 64 << 10;
+
+/// How long a client may take to send its headers when most connections are taken.
+const SHORT_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// File descriptors for all that is not a client: the database, the log, what libraries open.
+const OTHER_FILES: usize = 128;
 
 /// How many ports are tried when the first is taken.
 const PORTS_TRIED: u16 = 100;
@@ -70,14 +79,18 @@ pub async fn bind(wanted: SocketAddr, port: Port) -> Result<(TcpListener, Socket
 }
 
 /// Accepts connections until a stop is asked for, then waits for the requests under way.
+///
+/// Who does not send its headers in time, takes too long to read an answer or sends nothing between
+/// two requests is cut off; the sooner, the more connections there are.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    header_timeout: Duration,
+    settings: &HttpSettings,
     shutdown: Shutdown,
 ) {
     let connections = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let most = affordable(settings.max_connections);
+    let room = Arc::new(Semaphore::new(most));
     loop {
         let accepted = async {
             let permit = room.clone().acquire_owned().await.expect("it is never closed");
@@ -89,10 +102,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let router = router.clone();
-                let watcher = connections.watcher();
+                let headers = patience(settings.header_timeout, room.available_permits(), most);
+                let stream = Paced::new(stream, settings.transfer_timeout);
+                let connection = connection(stream, peer, router.clone(), headers);
+                let watched = connections.watch(connection);
                 tokio::spawn(async move {
-                    connection(stream, peer, router, header_timeout, watcher).await;
+                    if let Err(error) = watched.await {
+                        debug!("a connection ended: {error}");
+                    }
                     drop(permit);
                 });
             }
@@ -107,25 +124,65 @@ pub async fn serve(
     connections.shutdown().await;
 }
 
-async fn connection(
-    stream: TcpStream,
+/// As many connections as wanted, if this process may have so many files open.
+fn affordable(wanted: usize) -> usize {
+    let needed = u64::try_from(wanted + OTHER_FILES).unwrap_or(u64::MAX);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return wanted };
+    if needed <= soft
+        || setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).is_ok() && needed <= hard
+    {
+        return wanted;
+    }
+    let files = usize::try_from(hard).unwrap_or(usize::MAX);
+    let most = files.saturating_sub(OTHER_FILES).max(1);
+    warn!("this process may have {hard} files open: it serves {most} connections, not {wanted}");
+    most
+}
+
+/// How long a new client may take: little once three quarters of the room are taken, so that those who
+/// only take room lose it soon.
+fn patience(header_timeout: Duration, free: usize, most: usize) -> Duration {
+    if free < most / 4 { header_timeout.min(SHORT_HEADER_TIMEOUT) } else { header_timeout }
+}
+
+fn connection(
+    stream: Paced<TcpStream>,
     peer: SocketAddr,
     router: Router,
     header_timeout: Duration,
-    watcher: Watcher,
-) {
+) -> impl GracefulConnection<Error = hyper::Error> {
     // An answer is one write; waiting for more of it only costs time.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.get_ref().set_nodelay(true);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
-    let connection = http1::Builder::new()
+    http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        debug!("a connection ended: {error}");
+        .max_header_size(MOST_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_shrinks_when_room_does() {
+        let patient = Duration::from_secs(10);
+        assert_eq!(patience(patient, 25, 100), patient);
+        assert_eq!(patience(patient, 24, 100), SHORT_HEADER_TIMEOUT);
+        let short = Duration::from_millis(100);
+        assert_eq!(patience(short, 0, 100), short);
+    }
+
+    #[test]
+    fn no_more_connections_than_files() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        assert_eq!(affordable(16), 16);
+        let most = usize::try_from(hard).unwrap_or(usize::MAX / 2);
+        assert!(affordable(most) <= most.saturating_sub(OTHER_FILES).max(1));
     }
 }

@@ -11,6 +11,7 @@
 
 mod error;
 mod listen;
+mod pace;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -119,7 +120,9 @@ impl Server {
         let router = http::router(engine.clone(), &settings.http, shutdown.clone());
         maintenance::start(engine.pool(), settings.queue.maintenance_interval, &shutdown);
         maintenance::start_verify(engine.pool(), settings.queue.verify_interval, &shutdown);
-        shutdown.spawn(serve(listener, router, settings.http.header_timeout, shutdown.clone()));
+        let stop = shutdown.clone();
+        let http = settings.http;
+        shutdown.spawn(async move { serve(listener, router, &http, stop).await });
         shutdown.stopping().await;
         let drained = shutdown.drain(settings.queue.drain).await;
         drop(engine);

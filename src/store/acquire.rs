@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::values::{Interval, Jsonb, JsonbText, refuse_data, unless_all_null};
+use super::values::{Interval, Jsonb, JsonbText, Moment, refuse_data, unless_all_null};
 use crate::db::{Connection, Error, Row};
 use crate::model::{AcquiredJob, Execution, RawJson, Token};
 
@@ -149,7 +149,7 @@ fn acquired(row: &Row) -> Result<AcquiredJob, Error> {
         priority: i16::try_from(priority).map_err(|error| Error::Other(error.into()))?,
         args: row.try_get::<_, JsonbText>(6)?.0,
         timeout: row.try_get::<_, Option<Interval>>(7)?.map(|interval| interval.0),
-        run_at: row.try_get(8)?,
-        created_at: row.try_get(9)?,
+        run_at: row.try_get::<_, Moment>(8)?.0,
+        created_at: row.try_get::<_, Moment>(9)?.0,
     })
 }

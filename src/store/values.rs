@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::macros::datetime;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::db::{Error, Typed};
@@ -16,6 +18,13 @@ type Fault = Box<dyn StdError + Sync + Send>;
 const JSONB_VERSION: u8 = 1;
 
 const MICROS_A_DAY: i64 = 86_400_000_000;
+
+/// From where a `timestamptz` counts its microseconds.
+const EPOCH: OffsetDateTime = datetime!(2000-01-01 0:00 UTC);
+/// 0001-01-01T00:00:00Z.
+const FIRST_MOMENT: i64 = -730_119 * MICROS_A_DAY;
+/// 9999-12-31T23:59:59.999999Z.
+const LAST_MOMENT: i64 = 2_921_940 * MICROS_A_DAY - 1;
 
 /// A `jsonb` parameter, sent as the text that it is.
 #[derive(Debug)]
@@ -102,6 +111,22 @@ fn number(bytes: &[u8]) -> i64 {
     bytes.iter().fold(start, |value, byte| (value << 8) | i64::from(*byte))
 }
 
+/// A `timestamptz`. The driver's own type has no infinity, and panics at it: those before year 1
+/// and after 9999 are read as the first and the last moment in between.
+pub(super) struct Moment(pub(super) OffsetDateTime);
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Fault> {
+        let micros = i64::from_be_bytes(raw.try_into()?);
+        let bounded = micros.clamp(FIRST_MOMENT, LAST_MOMENT);
+        Ok(Moment(EPOCH + time::Duration::microseconds(bounded)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
 /// Executions as the arrays that the finishing verbs take.
 pub(super) struct Executions {
     pub(super) job_ids: Vec<uuid::Uuid>,
@@ -182,6 +207,15 @@ mod tests {
         assert_eq!(read(-1_000_000, 1, 0), Duration::from_secs(86_399));
         assert_eq!(read(0, -1, 1), Duration::from_secs(29 * 86_400));
         assert_eq!(read(-5, 0, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_moment_is_beyond_reading() {
+        let read =
+            |micros: i64| Moment::from_sql(&Type::TIMESTAMPTZ, &micros.to_be_bytes()).unwrap().0;
+        assert_eq!(read(0), EPOCH);
+        assert_eq!(read(i64::MIN), datetime!(0001-01-01 0:00 UTC));
+        assert_eq!(read(i64::MAX), datetime!(9999-12-31 23:59:59.999999 UTC));
     }
 
     #[test]

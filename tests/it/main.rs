@@ -14,6 +14,7 @@ mod etl;
 mod harness;
 mod harness_works;
 mod http;
+mod input;
 mod maintenance;
 mod migrate;
 mod pipeline;

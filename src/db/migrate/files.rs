@@ -72,7 +72,7 @@ pub const EMBEDDED: Files = Files {
         "write_workflow", "enqueue",
         "entries", "enqueue_many",
         "place", "cascade", "fall", "link", "reschedule", "take_back", "worker",
-        "pick", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
+        "pick", "quarantine", "grant", "acquire", "acquire_batch", "finish", "complete", "fail", "heartbeat",
         "heartbeat_batch",
         "operate", "retry", "reprioritize", "workflow", "operate_workflow", "explain", "inputs", "rescue", "prune", "floors", "maintain",
         "tokens", "verify", "views", "drift", "grants",

@@ -42,7 +42,10 @@ enum Answer {
 #[utoipa::path(
     post, operation_id = "enqueue_jobs",
     path = "/v1/jobs", tag = "jobs", request_body = OneOrMany,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
+    params((
+        "Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters",
+        pattern = "^[!-~]([ -~]*[!-~])?$", max_length = 200
+    )),
     responses(
         (status = 201, description = "At least one job was created", body = Answer),
         (status = 200, description = "All of them existed", body = Answer),

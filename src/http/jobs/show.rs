@@ -36,7 +36,7 @@ pub(super) struct ShowParams {
 pub(super) struct DetailsBody {
     #[serde(flatten)]
     summary: SummaryBody,
-    /// As they were enqueued, digit for digit.
+    /// As they were enqueued, digit for digit. Null where the database cannot read them.
     #[schema(value_type = Value)]
     args: RawJson,
     timeout: Option<Interval>,

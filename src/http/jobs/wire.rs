@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::engine::Enqueued;
 use crate::http::interval::Interval;
 use crate::http::openapi;
+use crate::http::strict::Strict;
 use crate::model::{Dependency, NewJob, OnParentFailure, Parent, RawJson, WaitFor};
 
 /// A job to be enqueued. What is left out, or null, takes the queue's, the parents' or the built-in
@@ -21,14 +22,14 @@ use crate::model::{Dependency, NewJob, OnParentFailure, Parent, RawJson, WaitFor
 #[schema(as = NewJob)]
 pub(in crate::http) struct JobBody {
     /// What is to be done; handlers go by it.
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$")]
     kind: String,
     /// Any JSON, kept digit for digit; 256 KiB at most.
     #[serde(default = "no_args")]
     #[schema(value_type = Value, required = false)]
     args: RawJson,
     /// `default` when left out.
-    #[schema(example = "etl")]
+    #[schema(example = "etl", pattern = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length = 128)]
     queue: Option<String>,
     /// 0 runs first, 9 last; when left out the most urgent parent's, or 5.
     #[schema(minimum = 0, maximum = 9)]
@@ -52,11 +53,13 @@ pub(in crate::http) struct JobBody {
     /// How long one execution may take.
     timeout: Option<Interval>,
     /// While a job with this key is unfinished, that one is the answer.
+    #[schema(min_length = 1, max_length = 128)]
     unique_key: Option<String>,
     /// Chosen by the caller, so that the call can be repeated.
     id: Option<Uuid>,
     /// A name inside this call, for `depends_on`.
     #[serde(rename = "ref")]
+    #[schema(min_length = 1, max_length = 128)]
     reference: Option<String>,
 }
 
@@ -71,7 +74,7 @@ enum DependencyBody {
 
 /// A job to wait for, with a policy of its own.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 #[schema(as = Edge)]
 struct EdgeBody {
     /// Its id or ref.
@@ -79,6 +82,13 @@ struct EdgeBody {
     /// What to do when this one does not complete.
     #[schema(schema_with = openapi::on_parent_failure)]
     on_parent_failure: Option<OnParentFailure>,
+}
+
+/// An object, where what stands around it has lost the care of the body's own deserializer.
+impl<'de> Deserialize<'de> for EdgeBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(Strict(deserializer))
+    }
 }
 
 /// What became of one job of a call.

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use crate::http::body;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::jobs::{EnqueuedBody, JobBody, jobs_of, status_of};
 use crate::http::problem::Problem;
+use crate::http::strict::Strict;
 use crate::model::NewWorkflow;
 
 /// Jobs enqueued as one graph.
@@ -39,7 +40,7 @@ enum NameOrMore {
 
 /// The name and the id of a workflow.
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 #[schema(as = WorkflowNameAndId)]
 struct NameAndId {
     /// Need not be unique.
@@ -47,6 +48,13 @@ struct NameAndId {
     name: Option<String>,
     /// Chosen by the caller; repeats find it where the jobs have ids or there is a key.
     id: Option<Uuid>,
+}
+
+/// An object, where what stands around it has lost the care of the body's own deserializer.
+impl<'de> Deserialize<'de> for NameAndId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(Strict(deserializer))
+    }
 }
 
 /// The jobs of a workflow, in the order of the question.
@@ -65,7 +73,10 @@ struct WorkflowAnswer {
 #[utoipa::path(
     post, operation_id = "enqueue_workflow",
     path = "/v1/workflows", tag = "workflows", request_body = WorkflowBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters")),
+    params((
+        "Idempotency-Key" = Option<String>, Header, description = "1 to 200 ASCII characters",
+        pattern = "^[!-~]([ -~]*[!-~])?$", max_length = 200
+    )),
     responses(
         (status = 201, description = "At least one job was created", body = WorkflowAnswer),
         (status = 200, description = "All of them existed", body = WorkflowAnswer),

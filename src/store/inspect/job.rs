@@ -20,7 +20,7 @@ pub const MOST_RELATIVES: i64 = 1_000;
 pub struct JobDetails {
     /// What a list shows.
     pub summary: JobSummary,
-    /// The arguments.
+    /// The arguments; null where they cannot be read.
     pub args: RawJson,
     /// How long one execution may take.
     pub timeout: Option<std::time::Duration>,
@@ -83,8 +83,8 @@ pub async fn job(connection: &Connection, id: Uuid) -> Result<Option<JobDetails>
     let sql = concat!(
         "SELECT ",
         summary_columns!(),
-        ", j.args, j.timeout, j.unique_key, j.cause, j.cancel_requested_at, \
-         coalesce(b.remaining, 0), e.result, j.workflow \
+        ", coalesce(readable(j.args), 'null'), j.timeout, j.unique_key, j.cause, \
+         j.cancel_requested_at, coalesce(b.remaining, 0), readable(e.result), j.workflow \
          FROM jobs j LEFT JOIN blocked b ON b.job_id = j.id \
          LEFT JOIN executions e ON e.job_id = j.id AND e.attempt = j.attempt WHERE j.id = $1"
     );

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::db::{Connection, Error, Row};
 use crate::model::JobState;
-use crate::store::values::refuse_data;
+use crate::store::values::{Moment, refuse_data};
 use crate::store::word;
 
 /// How many jobs a page looks at, so that a filter that few jobs pass cannot walk the history.
@@ -100,9 +100,9 @@ impl JobSummary {
             failures: row.try_get(6)?,
             max_attempts: row.try_get(7)?,
             args_bytes: row.try_get(8)?,
-            created_at: row.try_get(9)?,
-            run_at: row.try_get(10)?,
-            finished_at: row.try_get(11)?,
+            created_at: row.try_get::<_, Moment>(9)?.0,
+            run_at: row.try_get::<_, Moment>(10)?.0,
+            finished_at: row.try_get::<_, Option<Moment>>(11)?.map(|moment| moment.0),
             reason: row.try_get(12)?,
         })
     }

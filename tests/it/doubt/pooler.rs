@@ -18,14 +18,14 @@ const SESSIONS: u32 = 2;
 async fn jobs_with_ids_are_enqueued_once_through_a_pooler_too() {
     let db = Db::new().await;
     let direct = db.connect().await;
-    let pgbouncer = PgBouncer::start(&db, SESSIONS).await;
-    let proxy = Proxy::start(Upstream::of(&pgbouncer.url(&db)), Protocol::Postgres).await;
+    let pgbouncer = PgBouncer::start(&db.url(), SESSIONS).await;
+    let proxy = Proxy::start(Upstream::of(&pgbouncer.url(&db.url())), Protocol::Postgres).await;
     let mut settings = Settings::default();
     settings.database.pooler = Pooler::Transaction;
     settings.database.lock_timeout = CALL_TIMEOUT / 4;
     settings.database.statement_timeout = CALL_TIMEOUT / 2;
     settings.database.call_timeout = CALL_TIMEOUT;
-    let url = proxy.url(&pgbouncer.url(&db));
+    let url = proxy.url(&pgbouncer.url(&db.url()));
     let pool = Pool::new(&Options::new(url.as_str().into(), &settings.database)).expect("a pool");
     let engine = Engine::new(pool, &settings.queue, Wakeups::polling());
     let mut stored = 0;

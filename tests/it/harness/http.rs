@@ -105,6 +105,16 @@ impl Api {
         Answer::read(&bytes)
     }
 
+    /// Sends these very bytes, and reads the whole answer.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.expect("a connection");
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+        reading.expect("an answer within the deadline").expect("an answer");
+        Answer::read(&answer)
+    }
+
     /// Sends a request and leaves the connection open, for tests that go away or wait.
     pub(crate) async fn open(
         &self,

@@ -141,6 +141,8 @@ const RIGHTS: &[(&str, &str)] = &[
     ("", "select rowlock.rotate_token('x', 'y', '', '1 day')"),
     ("", "select rowlock.revoke_token('x')"),
     ("", "update rowlock.tokens set queues = null"),
+    ("service", "select rowlock.readable('{}')"),
+    ("", "select rowlock.quarantine('{}')"),
     ("", "select rowlock.refuse('RL422', 'm', 'd', 'h')"),
     ("", "select rowlock.prune(10)"),
     ("", "select rowlock.raise_floors(0, '{}', null, 10)"),

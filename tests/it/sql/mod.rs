@@ -35,6 +35,7 @@ mod plan_shapes;
 mod plans;
 mod policies;
 mod prune;
+mod quarantine;
 mod recent;
 mod refusals;
 mod reprioritize;
