@@ -50,6 +50,7 @@ fmt: ## Format the source
 lint: ## Format check and clippy, warnings denied
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test chaos -- -D warnings
 
 doc: ## Documentation of the library, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
