@@ -54,6 +54,7 @@ fmt: ## Format the source
 lint: ## Format check and clippy, warnings denied
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test chaos -- -D warnings
 
 deny: ## Licences and sources of all crates, against deny.toml
 	@tools/deny.sh

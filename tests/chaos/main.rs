@@ -33,6 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use supervisor::{CHILD, Role, Task};
 
@@ -72,11 +73,10 @@ fn main() -> ExitCode {
                 child(serde_json::from_str(&task)?).await.map(|()| true)
             }
             _ => {
-                let args = Args::parse();
-                match &args.mutant {
-                    _ if args.mutants => play::try_all(&args).await,
-                    Some(name) => play::try_mutant(&args, mutants::named(name)?).await,
-                    None => play::play(&args).await,
+                // So that what was started ends with it.
+                tokio::select! {
+                    outcome = play(Args::parse()) => outcome,
+                    () = interrupted() => Err(anyhow::anyhow!("interrupted")),
                 }
             }
         }
@@ -88,6 +88,24 @@ fn main() -> ExitCode {
             eprintln!("chaos: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Runs what was asked for; true is exit code 0.
+async fn play(args: Args) -> Result<bool> {
+    match &args.mutant {
+        _ if args.mutants => play::try_all(&args).await,
+        Some(name) => play::try_mutant(&args, mutants::named(name)?).await,
+        None => play::play(&args).await,
+    }
+}
+
+async fn interrupted() {
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be heard");
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be heard");
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 

@@ -89,7 +89,8 @@ pub(super) async fn snapshot(field: &Field, fault: PlannedFault) -> Result<Optio
     let strike = Strike::on("snapshot");
     client.batch_execute("begin isolation level repeatable read; table chaos.scribbles").await?;
     tokio::time::sleep(fault.lasts).await;
-    client.batch_execute("commit").await?;
+    // Another fault may have ended it before.
+    let _ = client.batch_execute("commit").await;
     Ok(Some(strike))
 }
 
@@ -99,7 +100,8 @@ pub(super) async fn write(field: &Field, fault: PlannedFault) -> Result<Option<S
     let strike = Strike::on("writer");
     client.batch_execute("begin; insert into chaos.scribbles values (now())").await?;
     tokio::time::sleep(fault.lasts).await;
-    client.batch_execute("commit").await?;
+    // Another fault may have ended it before.
+    let _ = client.batch_execute("commit").await;
     Ok(Some(strike))
 }
 

@@ -17,7 +17,7 @@ use crate::plan::{self, Call, DOORS, Door, Manner};
 use crate::run::{Run, Slip, until};
 
 /// No call takes longer; what it has not answered by then is unknown.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a call was told.
