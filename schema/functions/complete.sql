@@ -197,6 +197,13 @@ begin
                 complete_or_raise.job_id::text,
                 'Roll back; another execution of the job runs or has run.'
             );
+        when 'repeated' then
+            -- The writes beside this call would be a second time what was committed with the first.
+            perform refuse(
+                'RL001', 'this execution has been completed already',
+                complete_or_raise.job_id::text,
+                'Roll back: what was written with the first call is there.'
+            );
         when 'result_too_large' then
             perform refuse_result(complete_or_raise.result);
         else

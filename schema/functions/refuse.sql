@@ -54,7 +54,10 @@ set search_path from current
 as $$
 declare
     numbers jsonb;
+    large jsonb;
+    tiny jsonb;
     places record;
+    digits text;
     bytes bigint;
 begin
     -- Nothing is so much larger than its text: a number takes twelve bytes, and three as text.
@@ -62,20 +65,23 @@ begin
         return 'size';
     end if;
     -- Numbers first: measuring the text of [1e131071, ...] or [0e-16383, ...] would take seconds.
+    -- There may be eighty thousand of them, so each is looked at as seldom as can be.
     numbers := jsonb_path_query_array(
         large_json_fault.value, 'strict $.** ? (@.type() == "number")'
     );
     if pg_column_size(numbers) < 250 and octet_length(numbers::text) < limit_of('json_digits') then
         null;
     else
-        if numbers @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
+        large := jsonb_path_query_array(numbers, 'strict $[*] ? (@ >= 1e200 || @ <= -1e200)');
+        if large @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
             return 'number';
         end if;
-        if numbers @? 'strict $[*] ? (@ > -1e-200 && @ < 1e-200)' then
+        tiny := jsonb_path_query_array(numbers, 'strict $[*] ? (@ > -1e-200 && @ < 1e-200)');
+        if jsonb_array_length(tiny) > 0 then
             select max(s.n) as most, sum(s.n) as total into places
             from (
                 select scale(n.n::numeric) as n
-                from jsonb_array_elements(numbers) n(n)
+                from jsonb_array_elements(tiny) n(n)
                 offset 0
             ) s;
             if places.most > limit_of('json_digits') then
@@ -85,16 +91,15 @@ begin
             end if;
         end if;
         -- At most a thousand places each, and yet too many of them to be written out.
-        if pg_column_size(numbers) / 12 > large_json_fault.max_bytes / 1000
-            and 200 * jsonb_array_length(jsonb_path_query_array(
-                numbers, 'strict $[*] ? (@ >= 1e200 || @ <= -1e200)'
-            )) > large_json_fault.max_bytes
-        then
+        if 200 * jsonb_array_length(large) > large_json_fault.max_bytes then
             return 'size';
         end if;
-        if (
-            select max(octet_length(n.n)) from unnest(string_to_array(numbers::text, ', ')) n(n)
-        ) > limit_of('json_digits')
+        digits := numbers::text;
+        -- One digit and a separator each is what many short ones come to.
+        if octet_length(digits) - 3 * jsonb_array_length(numbers) > limit_of('json_digits')
+            and (
+                select max(octet_length(n.n)) from unnest(string_to_array(digits, ', ')) n(n)
+            ) > limit_of('json_digits')
             and long_number(numbers) is not null
         then
             return 'number';

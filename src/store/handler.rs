@@ -36,8 +36,8 @@ pub async fn snooze_for(
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] with `RL001` when the token is stale, `RL413` for a result too large; the
-/// transaction has failed then.
+/// [`Error::Refused`] with `RL001` when the token is stale or the execution has been completed
+/// already, `RL413` for a result too large; the transaction has failed then.
 pub async fn complete_on(
     client: &impl GenericClient,
     schema: &SchemaName,

@@ -99,6 +99,8 @@ pub(super) const CALLS: &[Call] = &[
     changes("retry_workflow", "select verdict from rowlock.retry_workflow('{workflow}')"),
     tells("workflow_status", "select state, jobs, done from rowlock.workflow_status('{workflow}')"),
     tells("workflow_jobs", "select kind, state, is_held from rowlock.workflow_jobs('{workflow}')"),
+    tells("readable", "select rowlock.readable('{\"a\": [1]}')"),
+    changes("touch_token", "select rowlock.touch_token('0000000{n}')"),
     tells("verify", "select * from rowlock.verify()"),
     tells("drift", "select * from rowlock.drift()"),
     changes("maintain", "select duty, done, more from rowlock.maintain(100)"),
@@ -162,6 +164,7 @@ impl Stage {
                 "update jobs set finished_at = clock_timestamp() - interval '90 days' where queue = 'o{n}'"
             ),
             format!("select pause_queue('paused{n}')"),
+            format!("select create_token('0000000{n}', sha256('{n}'), 'n', '{{work}}')"),
         ] {
             run(client, &setting).await;
         }
@@ -210,4 +213,5 @@ pub(super) const COUNTS: &str = "select jsonb_object_agg(c.what, c.n)::text from
     union all select 'keys', count(*) from rowlock.unique_keys
     union all select 'workers', count(*) from rowlock.workers
     union all select 'grants', count(*) from rowlock.grants
+    union all select 'tokens in use', count(*) from rowlock.tokens where last_used_at is not null
     union all select 'paused', count(*) from rowlock.queues where paused_at is not null) c(what, n)";

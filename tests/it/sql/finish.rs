@@ -216,7 +216,12 @@ async fn complete_or_raise_stands_or_falls_with_the_callers_writes() {
     run(&client, &whole).await;
     assert_eq!(state(&client, *job_id).await, "completed");
     assert_eq!(value::<Vec<i32>>(&client, "select array_agg(n) from public.written").await, [3]);
-    assert!(value::<bool>(&client, &call(token, "null")).await, "repeated is well");
+    // As after a COMMIT without an answer: the same transaction again.
+    run(&client, "begin; insert into public.written values (3)").await;
+    let error = refused(&client, "RL001", &call(token, "'{\"ok\": true}'")).await;
+    assert_eq!(error.message(), "this execution has been completed already");
+    run(&client, "rollback").await;
+    assert_eq!(value::<Vec<i32>>(&client, "select array_agg(n) from public.written").await, [3]);
     let sql = format!("select result from executions where job_id = '{job_id}'");
     assert_eq!(value::<Value>(&client, &sql).await, serde_json::json!({"ok": true}));
     let execution = running(&client, 1).await.remove(0);
