@@ -209,14 +209,20 @@ async fn end(cluster: Cluster, url: &str, folder: &std::path::Path) {
 async fn kills() -> Vec<f64> {
     let bench = Bench::plain().await;
     let service = Service::start(&bench.url).await;
+    // Who waits for the jobs is woken, as workers are.
+    let (settings, shutdown) = (Settings::default(), Shutdown::new());
+    let options = Options::new(bench.url.as_str().into(), &settings.database);
+    let engine = Engine::open(&options, &settings.queue, &shutdown).expect("an engine");
     let mut late = Vec::new();
     for round in 0..ROUNDS {
         let victims = (0..VICTIMS).map(|number| {
             let queue = format!("victim_{round}_{number}");
-            victim(bench.engine.clone(), bench.url.clone(), queue)
+            victim(engine.clone(), bench.url.clone(), queue)
         });
         late.extend(join_all(victims).await.into_iter().flatten());
     }
+    shutdown.drain(Duration::from_secs(10)).await;
+    drop(engine);
     service.end().await;
     bench.verify().await;
     bench.end().await;
