@@ -130,11 +130,9 @@ begin
             perform refuse(
                 'RL413',
                 format('args%s is too large', whose),
-                format('%s bytes', octet_length(refuse_job.args::text)),
-                format(
-                    'Keep it under %s bytes as text; pass a reference to what is large.',
-                    limit_of('args_bytes')
-                )
+                -- Not how many: a number of five characters may be a thousand when written out.
+                format('more than %s bytes as text', limit_of('args_bytes')),
+                'Pass a reference to what is large.'
             );
         when 'depth' then
             perform refuse(

@@ -8,10 +8,11 @@ use tokio_postgres::Client;
 use crate::harness::Db;
 use crate::harness::sql::pid;
 
-/// For each 256 KiB of input, or part of it. The parser of Postgres alone takes half of it.
-const MOST: Duration = Duration::from_millis(50);
-/// For tens of thousands of numbers, which are looked at one by one.
-const MOST_FOR_NUMBERS: Duration = Duration::from_millis(400);
+/// For each 256 KiB of input, or part of it, on a machine half as fast as the one where 50 ms were
+/// seen to be enough. The parser of Postgres alone takes up to a quarter of that.
+const MOST: Duration = Duration::from_millis(100);
+/// For fifty thousand edges, which take 100 ms there.
+const MOST_FOR_EDGES: Duration = Duration::from_millis(200);
 const PART: usize = 256 << 10;
 /// The least of so many runs.
 const RUNS: usize = 5;
@@ -54,19 +55,19 @@ fn slow_args() -> Vec<(&'static str, String, Duration)> {
         ("deep", nest(3_000), MOST),
         ("deeper", nest(20_000), MOST),
         ("never closed", "[".repeat(250_000), MOST),
-        ("deep and wide", list(&nest(60), 2_100), MOST.mul_f64(4.0)),
-        ("empty lists", list("[]", 60_000), MOST.mul_f64(2.0)),
-        ("empty objects", list("{}", 60_000), MOST.mul_f64(2.0)),
-        ("strings", list("\"\"", 80_000), MOST.mul_f64(2.0)),
-        ("keys", format!("{{{keys}\"z\":1}}"), MOST.mul_f64(2.0)),
+        ("deep and wide", list(&nest(60), 2_100), MOST),
+        ("empty lists", list("[]", 60_000), MOST),
+        ("empty objects", list("{}", 60_000), MOST),
+        ("strings", list("\"\"", 80_000), MOST),
+        ("keys", format!("{{{keys}\"z\":1}}"), MOST),
         ("one key many times", format!("{{{}\"a\":1}}", "\"a\":1,".repeat(40_000)), MOST),
         ("bombs", list("1e131071", 28_000), MOST),
-        ("small bombs", list("1e999", 43_000), MOST_FOR_NUMBERS),
-        ("bombs of places", list("0e-16383", 28_000), MOST_FOR_NUMBERS),
-        ("small bombs of places", list("1e-999", 36_000), MOST_FOR_NUMBERS),
-        ("too many numbers", list("1", 131_000), MOST.mul_f64(2.0)),
-        ("many numbers", list("1", 80_000), MOST_FOR_NUMBERS),
-        ("many zeros", list("0", 80_000), MOST_FOR_NUMBERS),
+        ("small bombs", list("1e999", 43_000), MOST),
+        ("bombs of places", list("0e-16383", 28_000), MOST),
+        ("small bombs of places", list("1e-999", 36_000), MOST),
+        ("too many numbers", list("1", 131_000), MOST),
+        ("many numbers", list("1", 80_000), MOST),
+        ("many zeros", list("0", 80_000), MOST),
         ("no JSON", format!("{{\"a\": {}", "x".repeat(250_000)), MOST),
     ]
 }
@@ -110,7 +111,7 @@ async fn no_input_costs_more_than_its_length_allows() {
     for (name, jobs) in calls {
         let many = "select enqueue_many($1::text::jsonb)";
         let least = cost(&client, backend, many, &jobs).await;
-        judge(name, many, least, jobs.len(), MOST.mul_f64(4.0));
+        judge(name, many, least, jobs.len(), MOST_FOR_EDGES);
     }
     assert!(faults.is_empty(), "{faults:#?}");
     db.finish().await;
