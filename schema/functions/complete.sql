@@ -54,6 +54,7 @@ begin
             from unnest(complete_batch.job_ids) with ordinality g(id, n)
             order by g.n;
     else
+        perform confirm_repeat();
         return query
             select v.job_id, v.verdict
             from completed_verdicts(

@@ -113,6 +113,9 @@ begin
             );
         end if;
     end loop;
+    if exists (select from unnest(owners) o(id) where o.id is not null) then
+        perform confirm_repeat();
+    end if;
     if flow is not null then
         return query
             select * from write_workflow(flow, enqueue_batch.workflow_name, made, owners);

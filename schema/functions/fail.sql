@@ -58,6 +58,9 @@ begin
         array_agg(c.discard order by c.job_id)
     into done, ats, discards
     from closed c;
+    if cardinality(done) is distinct from cardinality(close_executions.job_ids) then
+        perform confirm_repeat();
+    end if;
 end $$;
 comment on function close_executions is
     'Closes the open executions that the caller has the right to '

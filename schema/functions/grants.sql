@@ -58,7 +58,8 @@ begin
         execute granted.call;
     end loop;
     for granted in
-        -- Nobody reads tokens: what an execution's token is, its worker was told.
+        -- Nobody reads tokens: what an execution's token is, its worker was told. Of workers, only
+        -- what a token of the service is compared with.
         select format(
             'grant select %s on %I to %I',
             case c.relname when 'executions' then (
@@ -68,14 +69,14 @@ begin
                     and a.attnum > 0
                     and not a.attisdropped
                     and a.attname <> 'token'
-            ) end,
+            ) when 'workers' then '(id, queues)' end,
             c.relname,
             r.rolname
         ) as call
         from (values
             ('service', array[
                 'queues', 'jobs', 'ready', 'scheduled', 'blocked', 'dependencies', 'links',
-                'executions', 'tokens'
+                'executions', 'workers', 'tokens'
             ]),
             ('observer', array['queues'])
         ) g(role, tables)

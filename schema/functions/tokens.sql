@@ -98,7 +98,7 @@ begin
     end if;
     perform create_token(
         rotate_token.new_id, rotate_token.new_digest, old.name, old.actions, old.queues,
-        rotate_token.expires_in
+        coalesce(rotate_token.expires_in, old.expires_at - old.created_at)
     );
     -- Least leaves out what is null.
     update tokens t
@@ -106,8 +106,8 @@ begin
     where t.id = rotate_token.id;
 end $$;
 comment on function rotate_token is
-    'Puts a new token in the place of a live one, which goes on until the overlap has passed. For '
-    'the owner of the schema.';
+    'Puts a new token in the place of a live one, which goes on until the overlap has passed; null '
+    'expires_in is as long as the old one was made for. For the owner of the schema.';
 
 create or replace function revoke_token(id text) returns boolean
 language plpgsql volatile

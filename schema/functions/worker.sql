@@ -46,9 +46,11 @@ begin
     on conflict on constraint workers_pkey do update set
         status = 'live',
         heartbeat_at = excluded.heartbeat_at,
-        -- An acquire for another queue does not shorten what an earlier one was given.
+        -- An acquire for another queue does not shorten what an earlier one was given, unless a
+        -- clock gave it that has been set back since.
         lease_ends_at = case
-            when renew.queues is null then excluded.lease_ends_at
+            when renew.queues is null or w.heartbeat_at > clock + interval '1 second'
+                then excluded.lease_ends_at
             else greatest(excluded.lease_ends_at, w.lease_ends_at)
         end,
         name = coalesce(excluded.name, w.name),

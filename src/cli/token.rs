@@ -68,7 +68,7 @@ struct RotateArgs {
     /// For how long the old one goes on
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = units::duration)]
     overlap: Duration,
-    /// After so long the new one is good no more, such as 90d
+    /// After so long the new one is good no more; as long as the old one was made for without it
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     expires: Option<Duration>,
     /// One object

@@ -180,6 +180,10 @@ impl Endpoint {
     }
 
     fn leaves_the_host(&self) -> bool {
+        let addresses = self.config.get_hostaddrs();
+        if !addresses.is_empty() {
+            return addresses.iter().any(|address| !address.is_loopback());
+        }
         let is_other = |host: &Host| match host {
             Host::Unix(_) => false,
             Host::Tcp(name) => {
@@ -244,6 +248,8 @@ mod tests {
             ("postgres://[::1]/app", false),
             ("hostaddr=127.0.0.1", false),
             ("host=localhost,db", true),
+            ("host=localhost hostaddr=10.0.0.1", true),
+            ("host=db hostaddr=127.0.0.1", false),
             ("hostaddr=10.0.0.1", true),
         ] {
             assert_eq!(options(url).endpoint().unwrap().leaves_the_host(), leaves, "{url}");

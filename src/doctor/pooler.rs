@@ -1,5 +1,9 @@
 //! What stands between here and Postgres: whether a session is kept from statement to statement.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::{Finding, Severity, looked};
 use crate::config::{DatabaseUrl, Pooler};
 use crate::db::{self, Error, Options};
@@ -9,8 +13,14 @@ use crate::store::doctor::{backend_of, hold_session};
 /// caller goes unnoticed.
 const TRIES: usize = 3;
 
+/// How long the trial may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 pub(super) async fn check(options: &Options) -> Vec<Finding> {
-    looked("the way to Postgres", find(options).await)
+    // A pooler with few sessions lets the trial wait for one.
+    let trial = timeout(PATIENCE, find(options)).await;
+    let late = || Err(Error::unavailable("it took too long"));
+    looked("the way to Postgres", trial.unwrap_or_else(|_| late()))
 }
 
 async fn find(options: &Options) -> Result<Vec<Finding>, Error> {

@@ -114,6 +114,20 @@ impl Finisher {
         mut parts: Parts,
     ) -> Result<Vec<FinishVerdict>, Error> {
         let mut verdicts = vec![None; entries.len()];
+        if let Err(error) = self.try_parts(worker, entries, &mut parts, &mut verdicts).await {
+            return Err(parts.told(error, verdicts.iter().any(Option::is_some)));
+        }
+        let missing = || Error::Other("fewer verdicts came than entries were sent".into());
+        verdicts.into_iter().map(|verdict| verdict.ok_or_else(missing)).collect()
+    }
+
+    async fn try_parts<E: Entry>(
+        &self,
+        worker: Uuid,
+        entries: &[E],
+        parts: &mut Parts,
+        verdicts: &mut [Option<FinishVerdict>],
+    ) -> Result<(), Error> {
         while let Some(Part { entries: part, held }) = parts.next() {
             let line = if held { &self.alone.held } else { &self.alone.work };
             let turn = line.turn().await?;
@@ -132,8 +146,7 @@ impl Finisher {
                 Err(error) => parts.again(part, error, E::is_unstorable).await?,
             }
         }
-        let missing = || Error::Other("fewer verdicts came than entries were sent".into());
-        verdicts.into_iter().map(|verdict| verdict.ok_or_else(missing)).collect()
+        Ok(())
     }
 }
 

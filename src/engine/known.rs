@@ -23,7 +23,7 @@ where
 }
 
 /// Whether the error says something of the first try too: a rule was broken, then as now.
-fn is_verdict(error: &Error) -> bool {
+pub(super) fn is_verdict(error: &Error) -> bool {
     error.code().is_some_and(|code| code != Code::Busy)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::known::is_verdict;
 use super::{CONFLICT_TRIES, Error, Recovery};
 
 /// How often a batch is said again because no answer came.
@@ -24,13 +25,15 @@ pub(super) struct Parts {
     end: Instant,
     conflicts: u32,
     doubts: u32,
+    /// Whether the last try of some part got no answer.
+    unknown: bool,
 }
 
 impl Parts {
     pub(super) fn new(entries: usize, patience: Duration) -> Self {
         let whole = (0 < entries).then_some(Part { entries: 0..entries, held: false });
         let (waiting, end) = (whole.into_iter().collect(), Instant::now() + patience);
-        Parts { waiting, end, conflicts: 0, doubts: 0 }
+        Parts { waiting, end, conflicts: 0, doubts: 0, unknown: false }
     }
 
     /// Those of a batch that was tried already.
@@ -42,6 +45,16 @@ impl Parts {
 
     pub(super) fn next(&mut self) -> Option<Part> {
         self.waiting.pop_front()
+    }
+
+    /// The error as it is to be told: after a try without an answer, and beside parts that are done,
+    /// nothing is said to have been left undone.
+    pub(super) fn told(&self, error: Error, some_are_done: bool) -> Error {
+        let is_undone = matches!(error, Error::Unavailable(_) | Error::PoolExhausted);
+        if !is_verdict(&error) && self.unknown || is_undone && some_are_done {
+            return Error::InDoubt(error.chain().into());
+        }
+        error
     }
 
     /// Takes back a part that failed, if another try may go better.
@@ -71,6 +84,7 @@ impl Parts {
             // To end an execution twice is harmless.
             Error::InDoubt(_) if self.doubts < DOUBT_TRIES => {
                 self.doubts += 1;
+                self.unknown = true;
                 self.waiting.push_back(Part { entries: part, held: false });
             }
             error => return Err(error),
@@ -111,6 +125,18 @@ mod tests {
         done.sort_unstable();
         assert_eq!(done, [0, 1, 2, 3, 4, 6, 7]);
         assert!(tries <= 8, "{tries}");
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_not_said_to_be_undone() {
+        let away = || Error::Unavailable("".into());
+        let mut parts = Parts::new(2, Duration::from_secs(60));
+        assert!(matches!(parts.told(away(), false), Error::Unavailable(_)));
+        assert!(matches!(parts.told(away(), true), Error::InDoubt(_)));
+        assert!(matches!(parts.told(locked(), true), Error::Locked(_)));
+        parts.again(0..2, Error::InDoubt("".into()), |_| false).await.unwrap();
+        assert!(matches!(parts.told(away(), false), Error::InDoubt(_)));
+        assert!(matches!(parts.told(locked(), false), Error::InDoubt(_)));
     }
 
     #[tokio::test]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use rowlock::model::ApiToken;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{Db, Service, rowlock, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const WORKER: &str = "01900000-0000-7000-8000-000000000001";
 
 async fn token(url: &str, arguments: &[&str]) -> Result<String, String> {
     let arguments = [&["token"], arguments, &["--database-url", url]].concat();
@@ -19,9 +20,16 @@ async fn token(url: &str, arguments: &[&str]) -> Result<String, String> {
 }
 
 async fn status(service: &Service, token: &str) -> u16 {
+    ask(service, token, "GET /v1/jobs", &Value::Null).await
+}
+
+async fn ask(service: &Service, token: &str, line: &str, body: &Value) -> u16 {
     let mut stream = TcpStream::connect(service.address()).await.expect("connects");
+    let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
-        "GET /v1/jobs HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+        "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     );
     stream.write_all(request.as_bytes()).await.expect("writes");
     let mut answer = String::new();
@@ -46,7 +54,7 @@ async fn a_token_is_made_shown_once_used_rotated_and_revoked() {
     let listed = token(&owner, &["list", "--json"]).await.expect("listed");
     let json: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!((&json["id"], &json["state"]), (&parsed.id().into(), &"live".into()));
-    assert_eq!(json["queues"], serde_json::json!(["etl/*"]));
+    assert_eq!(json["queues"], json!(["etl/*"]));
     assert!(json["last_used_at"].is_string(), "{json}");
     let table = token(&owner, &["list"]).await.expect("listed");
     let digest: String = parsed.digest().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -65,7 +73,19 @@ async fn a_token_is_made_shown_once_used_rotated_and_revoked() {
     wait_until("it is refused", DEADLINE, || async { status(&service, &made).await == 401 }).await;
     assert_eq!(status(&service, &next).await, 200);
 
+    let create = ["create", "--name", "etl", "--action", "work", "--queue", "etl"];
+    let worker = token(&owner, &create).await.expect("made");
+    let take = |queue| json!({"worker": WORKER, "queues": [queue]});
+    assert_eq!(ask(&service, &worker, "POST /v1/acquire", &take("etl")).await, 200);
+    assert_eq!(ask(&service, &worker, "POST /v1/acquire", &take("mail")).await, 403);
+    let beat = json!({"executions": []});
+    assert_eq!(
+        ask(&service, &worker, &format!("POST /v1/workers/{WORKER}/heartbeat"), &beat).await,
+        200
+    );
+
     // The service's own login makes none and ends none.
+    let create = ["create", "--name", "ci", "--action", "observe"];
     let next_id = ApiToken::parse(&next).expect("a token").id().to_owned();
     for verb in [&create[..], &["rotate", &next_id], &["revoke", &next_id]] {
         let refused = token(&as_service, verb).await.expect_err("it may not");

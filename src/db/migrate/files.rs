@@ -67,7 +67,7 @@ pub const EMBEDDED: Files = Files {
         "0001_jobs", "0002_dependencies", "0003_executions", "0004_tokens",
     ),
     functions: embed!(FunctionFile in "functions":
-        "limits", "refuse", "ids", "wake",
+        "limits", "refuse", "confirm", "ids", "wake",
         "check_jobs", "graph", "resolve_jobs", "plan_edges", "write_jobs", "store_jobs",
         "write_workflow", "enqueue",
         "entries", "enqueue_many",

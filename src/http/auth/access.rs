@@ -122,7 +122,8 @@ impl Access {
         }
     }
 
-    /// Lets pass an enqueue of these jobs. A parent of another queue is one that is not there.
+    /// Lets pass an enqueue of these jobs. A parent of another queue is one that is not there, and a
+    /// ref stands for whichever job holds the key that was given with it: that may be anybody's.
     pub(in crate::http) async fn enqueue(
         &self,
         engine: &Engine,
@@ -131,6 +132,19 @@ impl Access {
         let Some(scope) = &self.limits else { return Ok(()) };
         for job in jobs {
             self.queue(job.queue.as_deref().unwrap_or(DEFAULT_QUEUE))?;
+        }
+        let refs = jobs.iter().flat_map(|job| &job.parents).filter_map(|edge| match &edge.parent {
+            Parent::Ref(name) => Some(name),
+            Parent::Id(_) => None,
+        });
+        let refs: HashSet<&String> = refs.collect();
+        let is_keyed_parent = |job: &NewJob| {
+            job.unique_key.is_some() && job.reference.as_ref().is_some_and(|it| refs.contains(it))
+        };
+        if let Some((place, _)) = (1..).zip(jobs).find(|(_, job)| is_keyed_parent(job)) {
+            let detail = format!("job {place} has a unique_key, and others wait for it");
+            return Err(Problem::new(Kind::Forbidden, detail)
+                .hint("With a token of some queues, give such a job an id and no unique_key."));
         }
         let parents = |job: &NewJob| -> Vec<Uuid> {
             let ids = job.parents.iter().map(|edge| match &edge.parent {

@@ -37,7 +37,9 @@ impl Failures {
             peers.clear();
         }
         let forgotten = peers.entry(network(peer)).or_insert(now);
-        *forgotten = (*forgotten).max(now) + FORGOTTEN_AFTER;
+        // Of those that were under way together, no more are remembered than may come at once.
+        let most = now + FORGOTTEN_AFTER * BURST;
+        *forgotten = ((*forgotten).max(now) + FORGOTTEN_AFTER).min(most);
     }
 }
 
@@ -68,6 +70,10 @@ mod tests {
         assert!(failures.are_too_many(peer, now));
         assert!(!failures.are_too_many(other, now));
         assert!(failures.are_too_many("::ffff:10.0.0.1".parse().unwrap(), now));
+        assert!(!failures.are_too_many(peer, now + FORGOTTEN_AFTER));
+        for _ in 0..5_000 {
+            failures.count(peer, now);
+        }
         assert!(!failures.are_too_many(peer, now + FORGOTTEN_AFTER));
     }
 

@@ -33,7 +33,7 @@ pub async fn holders(connection: &Connection, bound: Duration) -> Result<Vec<Hol
           FROM pg_stat_activity a \
           WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) \
             AND a.pid <> pg_backend_pid() \
-            AND a.backend_type NOT IN ('autovacuum worker', 'autovacuum launcher') \
+            AND a.backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender') \
           UNION ALL \
           SELECT format('prepared transaction %L of %s in %s', p.gid, p.owner, p.database), \
             extract(epoch FROM clock_timestamp() - p.prepared), \

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use rowlock::NewJob;
 use rowlock::config::Settings;
 use rowlock::db::{Error, Options, Pool};
 use rowlock::embedded;
+use rowlock::engine::Engine;
+use rowlock::model::{Execution, Token};
+use rowlock::shutdown::Shutdown;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use super::{CALL_TIMEOUT, DEADLINE};
-use crate::harness::sql::{run, value};
+use crate::harness::sql::{acquire, run, value};
 use crate::harness::wait_until;
 use crate::sql::crash::Victim;
 
@@ -61,7 +66,35 @@ async fn a_commit_that_no_standby_confirms_is_in_doubt() {
     assert!(error.chain().contains("standbys"), "{}", error.chain());
     assert!(!connection.is_broken(), "the session is as good as before");
 
+    // What is said again finds its job here, and is no more confirmed for that.
+    let shutdown = Shutdown::new();
+    let options = Options::new(url.as_str().into(), &settings);
+    let engine = Engine::open(&options, &Settings::default().queue, &shutdown).expect("opens");
+    let named = NewJob::new("k", &()).expect("args").id(Uuid::now_v7());
+    let error = engine.enqueue_one(named.clone()).await.expect_err("no standby has it");
+    assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+    assert_eq!(value::<i64>(&direct, "select count(*) from rowlock.jobs").await, 1);
+    let error = engine.enqueue_one(named.clone()).await.expect_err("nor has it now");
+    assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+    // Nor is an end that is told again.
+    run(&direct, "set search_path = rowlock").await;
+    let held = acquire(&direct, Uuid::new_v4(), 1).await.remove(0);
+    run(
+        &direct,
+        &format!(
+            "select complete('{}', '{{{}}}', '{{1}}', '{{{}}}')",
+            held.worker, held.job_id, held.token
+        ),
+    )
+    .await;
+    let end = Execution { job_id: held.job_id, attempt: 1, token: Token::new(held.token) };
+    let error = engine.complete(held.worker, vec![(end, None)]).await.expect_err("nor has that");
+    assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+
     wait_for_standbys(&direct, "").await;
+    assert!(!engine.enqueue_one(named).await.expect("confirmed").created);
+    shutdown.drain(DEADLINE).await;
+    drop(engine);
     tokio::time::timeout(Duration::from_secs(10), connection.query(ADD, &[]))
         .await
         .expect("in time")

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::geteuid;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -59,9 +58,8 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        if let Ok(pid) = self.child.id().try_into() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
-        }
+        // It has nothing to lose, and milder signals are ignored where a shell started us behind `&`.
+        let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }

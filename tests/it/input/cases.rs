@@ -101,7 +101,7 @@ fn bad_texts() -> Vec<Case> {
         args(nested("[", "", "]", 3000)),
         args(nested("[", "", "]", 20_000)).sql("54001"),
         args(nested("{\"a\":", "1", "}", 20_000)).sql("54001"),
-        args("[".repeat(20_000)).sql("54001").http(400),
+        args("[".repeat(20_000)).sql("54001|22P02").http(400),
         args(text("x", 262_143)).sql("RL413").http(413),
         args(text("é", 131_072)).sql("RL413").http(413),
         args(text("\\u0001", 43_691)).sql("RL413").http(413),

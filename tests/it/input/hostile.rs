@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -52,7 +53,8 @@ async fn drip(mut stream: TcpStream, head: &str, bytes: &str) -> String {
     let dripping = async {
         for byte in bytes.bytes().cycle() {
             if writing.write_all(&[byte]).await.is_err() {
-                break;
+                // What was answered may not have been read yet.
+                std::future::pending::<()>().await;
             }
             sleep(DRIP).await;
         }
@@ -237,6 +239,8 @@ async fn connections_beyond_the_most_wait_and_those_that_only_take_room_lose_it(
 async fn a_flood_of_connections_and_requests_leaves_room_for_a_good_client() {
     let served = serve(&[]).await;
     let service = &served.1;
+    let (_, files) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, files, files).expect("as many as there may be");
     let mut silent = Vec::new();
     for _ in 0..2_000 {
         silent.push(connect(service).await);
