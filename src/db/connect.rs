@@ -180,17 +180,15 @@ impl Endpoint {
     }
 
     fn leaves_the_host(&self) -> bool {
-        let addresses = self.config.get_hostaddrs();
-        if !addresses.is_empty() {
-            return addresses.iter().any(|address| !address.is_loopback());
-        }
         let is_other = |host: &Host| match host {
             Host::Unix(_) => false,
             Host::Tcp(name) => {
                 name != "localhost" && !name.parse().is_ok_and(|it: IpAddr| it.is_loopback())
             }
         };
+        // Whichever of the two says so: a name may stand for a tunnel, an address may not.
         self.config.get_hosts().iter().any(is_other)
+            || self.config.get_hostaddrs().iter().any(|address| !address.is_loopback())
     }
 }
 
@@ -249,7 +247,7 @@ mod tests {
             ("hostaddr=127.0.0.1", false),
             ("host=localhost,db", true),
             ("host=localhost hostaddr=10.0.0.1", true),
-            ("host=db hostaddr=127.0.0.1", false),
+            ("host=db hostaddr=127.0.0.1", true),
             ("hostaddr=10.0.0.1", true),
         ] {
             assert_eq!(options(url).endpoint().unwrap().leaves_the_host(), leaves, "{url}");
