@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::body::Bodies;
+use super::bodies::Bodies;
 use super::scrape::Scrape;
 use crate::config::HttpSettings;
 use crate::engine::Engine;

@@ -1,48 +1,23 @@
-//! Request bodies: JSON of a bounded size that comes in time, read once.
+//! Request bodies: JSON, read once.
 //!
 //! Content type, encoding and announced length are judged before a byte is read. A NUL is refused
 //! here, since no Postgres text can hold one.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
-use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::app::App;
 use super::problem::{Kind, Problem};
 use super::strict::Strict;
-use crate::config::HttpSettings;
-use crate::model::{Code, RawJson};
-
-/// The longest pause between two pieces of a body.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What all long bodies together may take, in units of the largest one.
-const LONG_BODIES: usize = 4;
-
-/// A body as short as this is read whatever others send.
-const SHORT: usize = 64 << 10;
-
-const KIB: usize = 1 << 10;
-
-/// The bounds of all bodies; clones share them.
-#[derive(Clone)]
-pub(super) struct Bodies {
-    limit: usize,
-    patience: Duration,
-    /// Room for what is beyond the first [`SHORT`] bytes of each, in KiB.
-    room: Arc<Semaphore>,
-}
+use crate::model::RawJson;
 
 /// A body that says it is JSON, not parsed yet.
 pub(super) struct JsonText {
@@ -79,7 +54,8 @@ impl FromRequest<App> for JsonText {
 
 async fn read(request: Request, app: &App) -> Result<JsonText, Problem> {
     check_headers(request.headers())?;
-    app.bodies.read(request.into_body()).await
+    let (bytes, _room) = app.bodies.read(request.into_body()).await?;
+    Ok(JsonText { bytes, _room })
 }
 
 impl JsonText {
@@ -196,86 +172,6 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     let json = essence == "application/json"
         || essence.starts_with("application/") && essence.ends_with("+json");
     if json { Ok(()) } else { Err(wrong(format!("{essence} is not JSON")).hint(fix)) }
-}
-
-impl Bodies {
-    /// The bounds that these settings give.
-    pub(super) fn new(settings: &HttpSettings) -> Self {
-        let room = settings.body_limit.saturating_mul(LONG_BODIES) / KIB;
-        Bodies {
-            limit: settings.body_limit,
-            patience: settings.transfer_timeout,
-            room: Arc::new(Semaphore::new(room)),
-        }
-    }
-
-    async fn read(&self, body: Body) -> Result<JsonText, Problem> {
-        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        self.check_length(announced)?;
-        let began = Instant::now();
-        let mut pieces = body.into_data_stream();
-        let mut whole = Bytes::new();
-        let mut joined = Vec::new();
-        let mut room = None;
-        loop {
-            let read = whole.len() + joined.len();
-            let end = began + self.patience + HttpSettings::earned(read);
-            let end = end.min(Instant::now() + LONGEST_PAUSE);
-            let piece = match timeout_at(end, pieces.next()).await.map_err(|_| slow())? {
-                None => break,
-                Some(piece) => piece.map_err(|_| cut_off())?,
-            };
-            self.check_length(read + piece.len())?;
-            self.widen(&mut room, read + piece.len())?;
-            // Most bodies are one piece, which is taken as it is.
-            if read == 0 {
-                whole = piece;
-            } else {
-                joined.extend_from_slice(&std::mem::take(&mut whole));
-                joined.extend_from_slice(&piece);
-            }
-        }
-        let bytes = if joined.is_empty() { whole } else { joined.into() };
-        Ok(JsonText { bytes, _room: room })
-    }
-
-    fn check_length(&self, bytes: usize) -> Result<(), Problem> {
-        if bytes <= self.limit {
-            return Ok(());
-        }
-        let detail = format!("the body is longer than {} bytes", self.limit);
-        Err(Problem::refused(Code::TooLarge, detail)
-            .hint("Split the call, or pass references to what is large."))
-    }
-
-    /// Takes what a body of so many bytes needs beside what it has.
-    fn widen(&self, room: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Problem> {
-        let needed = bytes.saturating_sub(SHORT).div_ceil(KIB);
-        let more =
-            needed.saturating_sub(room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-        if more == 0 {
-            return Ok(());
-        }
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let Ok(taken) = self.room.clone().try_acquire_many_owned(more) else {
-            return Err(Problem::new(Kind::Overloaded, "too many long bodies are being read")
-                .hint("Nothing was begun; try again in a moment, or with less in a call."));
-        };
-        match room {
-            Some(room) => room.merge(taken),
-            None => *room = Some(taken),
-        }
-        Ok(())
-    }
-}
-
-fn slow() -> Problem {
-    Problem::new(Kind::SlowBody, "the body came too slowly")
-        .hint("Send the body at once; ROWLOCK_TRANSFER_TIMEOUT is how long it may take.")
-}
-
-fn cut_off() -> Problem {
-    Problem::new(Kind::Malformed, "the body broke off")
 }
 
 /// Where the first escaped NUL begins. An escape is one only where its backslash is not escaped.

@@ -1,7 +1,8 @@
 //! The HTTP API: JSON over the verbs of the engine, under `/v1`.
 //!
 //! [`router`] puts it together; each resource is a file with its handlers and, beside them, the
-//! types that travel. `body` reads requests, `problem` words what is not a success, `auth` asks for
+//! types that travel. `body` reads requests, `bodies`
+//! bounds what they bring, `problem` words what is not a success, `auth` asks for
 //! a token and says whose things are whose, `observe` leaves a span and a time of each request.
 //!
 //! # Invariants
@@ -19,6 +20,7 @@
 mod acquire;
 mod app;
 mod auth;
+mod bodies;
 mod body;
 mod cursor;
 mod executions;

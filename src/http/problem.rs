@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tracing::{error, warn};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::engine::Error;
 use crate::model::Code;
@@ -195,6 +196,18 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// The answer for an id that no job has.
+pub(super) fn no_such_job(id: Uuid) -> Problem {
+    Problem::refused(Code::NotFound, format!("there is no job {id}"))
+        .hint("Finished jobs are pruned when their retention has passed.")
+}
+
+/// The answer for an id that no workflow has.
+pub(super) fn no_such_workflow(id: Uuid) -> Problem {
+    Problem::refused(Code::NotFound, format!("there is no workflow {id}"))
+        .hint("A workflow goes with the last of its jobs, when the retention of that has passed.")
 }
 
 #[cfg(test)]

@@ -12,9 +12,7 @@ use axum::http::request::Parts;
 use uuid::Uuid;
 
 use crate::engine::Engine;
-use crate::http::jobs::no_such_job;
-use crate::http::problem::{Kind, Problem};
-use crate::http::workflows::no_such_workflow;
+use crate::http::problem::{Kind, Problem, no_such_job, no_such_workflow};
 use crate::model::{Code, NewJob, Parent, Scope};
 
 /// The queue of a job that names none.

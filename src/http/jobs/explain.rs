@@ -7,13 +7,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::show::no_such_job;
 use crate::engine::Explanation;
 use crate::http::app::App;
 use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::openapi;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, no_such_job};
 use crate::model::{JobState, RawJson};
 
 /// Where a job stands, since when, and what it waits for.

@@ -6,12 +6,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::show::no_such_job;
 use crate::http::app::App;
 use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::openapi;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, no_such_job};
 use crate::model::{Input, JobState, RawJson};
 
 /// A parent of a job, and its result.

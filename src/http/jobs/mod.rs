@@ -8,7 +8,6 @@ mod operate;
 mod show;
 mod wire;
 
-pub(super) use show::no_such_job;
 pub(super) use wire::{EnqueuedBody, JobBody, jobs_of, status_of};
 
 use utoipa_axum::router::OpenApiRouter;

@@ -6,12 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::show::no_such_job;
 use crate::http::app::App;
 use crate::http::auth::Access;
 use crate::http::body::{self, Path};
 use crate::http::openapi;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, no_such_job};
 use crate::model::{CancelVerdict, Code, ReprioritizeVerdict, RetryVerdict};
 
 /// What became of a cancel.

@@ -16,8 +16,8 @@ use crate::http::auth::Access;
 use crate::http::body::{Params, Path};
 use crate::http::interval::Interval;
 use crate::http::openapi;
-use crate::http::problem::Problem;
-use crate::model::{Code, JobState, OnParentFailure, RawJson};
+use crate::http::problem::{Problem, no_such_job};
+use crate::model::{JobState, OnParentFailure, RawJson};
 
 /// Load balancers cut requests at a minute.
 const MOST_WAIT: u64 = 30;
@@ -112,12 +112,6 @@ pub(super) async fn show(
         Some(details) => Ok(Json(details.into())),
         None => Err(no_such_job(id)),
     }
-}
-
-/// The answer for an id that no job has.
-pub(in crate::http) fn no_such_job(id: Uuid) -> Problem {
-    Problem::refused(Code::NotFound, format!("there is no job {id}"))
-        .hint("Finished jobs are pruned when their retention has passed.")
 }
 
 impl From<JobDetails> for DetailsBody {

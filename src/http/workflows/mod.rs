@@ -7,11 +7,8 @@ mod show;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::app::App;
-use super::problem::Problem;
-use crate::model::Code;
 
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -20,10 +17,4 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(show::show))
         .routes(routes!(operate::cancel))
         .routes(routes!(operate::retry))
-}
-
-/// The answer for an id that no workflow has.
-pub(super) fn no_such_workflow(id: Uuid) -> Problem {
-    Problem::refused(Code::NotFound, format!("there is no workflow {id}"))
-        .hint("A workflow goes with the last of its jobs, when the retention of that has passed.")
 }

@@ -8,12 +8,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::no_such_workflow;
 use crate::engine::WorkflowVerdicts;
 use crate::http::app::App;
 use crate::http::auth::Access;
 use crate::http::body::Path;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, no_such_workflow};
 
 /// What became of the jobs of a workflow.
 #[derive(Serialize, ToSchema)]

@@ -7,12 +7,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::list::SummaryBody;
-use super::no_such_workflow;
 use crate::http::app::App;
 use crate::http::auth::Access;
 use crate::http::body::Path;
 use crate::http::openapi;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, no_such_workflow};
 use crate::model::{Graph, GraphEdge, GraphNode, JobState};
 
 /// Up to so many jobs have a node each.
