@@ -27,10 +27,22 @@ declare
     clock timestamptz;
     ends timestamptz;
 begin
-    select w.lease_ends_at into ends
-    from workers w
-    where w.id = renew.worker
-    for update;
+    loop
+        select w.lease_ends_at into ends
+        from workers w
+        where w.id = renew.worker
+        for update;
+        exit when found;
+        -- Who makes the row knows that there was none. Whoever makes it meanwhile has acquired with
+        -- it, and nothing of that is lost.
+        insert into workers (id, started_at, heartbeat_at, lease_ends_at, queues)
+        values (
+            renew.worker, clock_timestamp(), clock_timestamp(), clock_timestamp() + renew.lease,
+            '{}'
+        )
+        on conflict on constraint workers_pkey do nothing;
+        exit when found;
+    end loop;
     clock := clock_timestamp();
     -- Not to revive what rescue has not seen yet: what it held under the old lease is lost first.
     if ends is null or ends < clock then

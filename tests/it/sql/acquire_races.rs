@@ -68,13 +68,18 @@ async fn one_fresh_worker_on_many_connections_is_one_row() {
     let db = Db::new().await;
     let client = db.connect().await;
     run(&client, FILL).await;
-    for _ in 0..10 {
+    let connections = join_all((0..8).map(|_| db.connect())).await;
+    for _ in 0..40 {
         let worker = Uuid::new_v4();
-        let first = async |_| acquire(&db.connect().await, worker, 3).await.len();
-        let taken: usize = join_all((0..8).map(first)).await.iter().sum();
-        assert_eq!(taken, 24);
+        let first = async |connection| acquire(connection, worker, 1).await.len();
+        let taken: usize = join_all(connections.iter().map(first)).await.iter().sum();
+        assert_eq!(taken, 8);
     }
-    assert_eq!(value::<i64>(&client, "select count(*) from workers").await, 10);
+    assert_eq!(value::<i64>(&client, "select count(*) from workers").await, 40);
+    // Whoever made the row did not take the others' jobs for those of a worker that was gone.
+    let lost = "select count(*) from executions where finished_at is not null";
+    assert_eq!(value::<i64>(&client, lost).await, 0);
+    drop(connections);
     db.finish().await;
 }
 
