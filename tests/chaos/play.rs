@@ -21,11 +21,14 @@ use crate::ways::Between;
 const RUN_UP: Duration = Duration::from_secs(3);
 const CALM: Duration = Duration::from_secs(6);
 const LEASE: Duration = Duration::from_secs(3);
-/// Producers may be behind when the last fault has struck.
+/// Producers may be behind when the last fault has struck, in a long run by a part of it.
 const LATE: Duration = Duration::from_secs(200);
+const LATE_SHARE: u32 = 4;
 /// A queue in which nothing changes for so long will not drain any more.
 const STUCK: Duration = Duration::from_secs(25);
 const STEP: Duration = Duration::from_millis(200);
+/// What the producers keep up with, struck as they are, on two cores.
+const JOBS_PER_SECOND: f64 = 450.0;
 
 /// The usual run: everybody works, and everything is struck.
 const USUAL: Mix = Mix {
@@ -41,7 +44,9 @@ const USUAL: Mix = Mix {
 
 /// Plays the run that was asked for, and says whether nothing was found.
 pub(crate) async fn play(args: &Args) -> Result<bool> {
-    let mix = Mix { jobs: args.jobs, faults: args.faults, ..USUAL };
+    let needed = args.jobs as f64 / JOBS_PER_SECOND / args.faults.max(1) as f64;
+    let spacing = USUAL.spacing.max(Duration::from_secs_f64(needed));
+    let mix = Mix { jobs: args.jobs, faults: args.faults, spacing, ..USUAL };
     let (run, database, between) = prepare(args.seed, &mix).await?;
     let judgement = run_and_judge(&run, &database, between, mix.kinds).await?;
     let line = report::closing_line(&run, &judgement);
@@ -184,7 +189,7 @@ async fn run_and_judge(
     let field = Arc::new(Field::new(run, database, between));
     field.strike_all(&faults).await;
     told("the faults have struck");
-    let produced = field.supervisor.produced(LATE).await;
+    let produced = field.supervisor.produced(LATE + run.span() / LATE_SHARE).await;
     told("the producers have ended");
     let client = database.accepts().await?;
     let left = drain(&client).await?;
@@ -203,7 +208,7 @@ async fn run_and_judge(
 /// Waits until every job has ended, or nothing changes any more; gives how many have not.
 async fn drain(client: &Client) -> Result<i64> {
     // What waits for its time, after many failures for long, is not stuck.
-    let sql = "select count(*), coalesce((select max(step) from chaos.history), 0),
+    let sql = "select count(*), (select last_value from chaos.steps),
             exists (select from rowlock.scheduled where run_at > clock_timestamp())
          from rowlock.jobs where finished_at is null";
     let (mut last, mut since) = (0, Instant::now());
