@@ -25,7 +25,8 @@ pub enum Error {
     /// The connection string cannot be used.
     #[error("the database url cannot be used: {0}")]
     Url(String),
-    /// No connection, or it broke before anything was done.
+    /// No connection, or it broke before anything was done, or Postgres has no room: too many
+    /// connections, a full disk.
     #[error("the database is not available")]
     Unavailable(#[source] Source),
     /// The statement was sent and no answer came: it may have been done, or not. In a transaction
@@ -47,7 +48,7 @@ pub enum Error {
     /// Two transactions got into each other's way; nothing of this one was done.
     #[error("the transaction collided with another one")]
     Conflict(#[source] Source),
-    /// Anything else: a bug, a missing privilege, a full disk.
+    /// Anything else: a bug, a missing privilege.
     #[error("the statement failed")]
     Other(#[source] Source),
 }
@@ -240,12 +241,15 @@ fn class_of_state(state: &SqlState) -> Class {
         "40001" | "40P01" => Class::Conflict,
         "55P03" => Class::Locked,
         "57014" => Class::Timeout,
-        // Shutting down, starting up, too many connections, a rest that was too long, and a
-        // primary that became a standby: another connection, a little later, will do.
-        "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" | "25006" => Class::Unavailable,
+        // Shutting down, starting up, a rest that was too long, and a primary that became a
+        // standby: another connection, a little later, will do.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" => Class::Unavailable,
         // Whether it was done is unknown, says the server.
         "40003" => Class::Unavailable,
-        code if code.starts_with("08") => Class::Unavailable,
+        // No connection, and a disk or a memory that is full: nothing was done, and what is wrong
+        // with it is not the statement.
+        "58030" => Class::Unavailable,
+        code if code.starts_with("08") || code.starts_with("53") => Class::Unavailable,
         _ => Class::Other,
     }
 }
@@ -265,7 +269,9 @@ mod tests {
         assert_eq!(class_of("55P03"), Class::Locked);
         assert_eq!(class_of("57014"), Class::Timeout);
         assert_eq!(class_of("57P01"), Class::Unavailable);
-        assert_eq!(class_of("08006"), Class::Unavailable);
+        for code in ["08006", "53100", "53300", "58030"] {
+            assert_eq!(class_of(code), Class::Unavailable);
+        }
         assert_eq!(class_of("42501"), Class::Other);
     }
 

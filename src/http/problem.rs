@@ -160,7 +160,7 @@ impl From<Error> for Problem {
             Error::Locked(_) => busy("others hold what this call needs"),
             Error::Conflict(_) => busy("the call collided with others"),
             Error::Unavailable(_) => {
-                Problem::unavailable("the database does not answer", &error.chain())
+                Problem::unavailable("the database is not available", &error.chain())
             }
             Error::InDoubt(_) => Problem::unknown(&error.chain()),
             Error::PoolExhausted => {
