@@ -6,11 +6,13 @@ mod cli_workflows;
 #[path = "../chaos/clock.rs"]
 mod clock;
 mod db;
+mod disk;
 mod doctor;
 mod doubt;
 mod embedded;
 mod engine;
 mod etl;
+mod failover;
 mod harness;
 mod harness_works;
 mod http;
