@@ -28,7 +28,7 @@ const LATE_SHARE: u32 = 4;
 const STUCK: Duration = Duration::from_secs(25);
 const STEP: Duration = Duration::from_millis(200);
 /// What the producers keep up with, struck as they are, on two cores.
-const JOBS_PER_SECOND: f64 = 450.0;
+const JOBS_PER_SECOND: f64 = 500.0;
 
 /// The usual run: everybody works, and everything is struck.
 const USUAL: Mix = Mix {

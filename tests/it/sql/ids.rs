@@ -98,6 +98,28 @@ async fn of_two_at_once_the_later_creates_what_the_first_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_repeat_leaves_no_key_with_a_job_that_ended_while_it_waited() {
+    let db = Db::new().await;
+    let (first, second) = (db.connect().await, db.connect().await);
+    let id = Uuid::now_v7();
+    let call = format!("select enqueue('a', unique_key => 'k', id => '{id}')");
+    run(&first, &format!("begin; {call}")).await;
+    // Stored, run and ended while the repeat waits for the key, which is free when it gets there.
+    assert_eq!(drain(&first).await, 1);
+    let waiter = pid(&second).await;
+    let (repeated, ()) = tokio::join!(value::<Uuid>(&second, &call), async {
+        blocked_on_lock(&first, waiter).await;
+        run(&first, "commit").await;
+    });
+    assert_eq!(repeated, id);
+    assert_eq!(state(&second, id).await, "completed");
+    let fresh = enqueue(&second, "'a', unique_key => 'k'").await;
+    assert_ne!(fresh, id, "the key is held by a job that has ended");
+    assert_eq!(drain(&second).await, 1);
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn an_id_stored_since_a_repeatable_snapshot_asks_for_a_new_transaction() {
     let db = Db::new().await;
     let (late, other) = (db.connect().await, db.connect().await);
