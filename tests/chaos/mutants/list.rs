@@ -336,6 +336,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "select distinct u.id from unnest(in_tries.job_ids) u(id) order by u.id",
         )],
     ),
+    steps(
+        "seen here",
+        "kept_key",
+        "a repeat keeps the key that it took of a job that has ended",
+        Trial::Steps(|url| Box::pin(specs::repeat_beside_an_end(url)), &[]),
+        &[patch("store_jobs", "j.id = u.job_id and j.finished_at is null", "j.id = u.job_id")],
+    ),
     live(
         "seen: heartbeat",
         "eager_reconcile",

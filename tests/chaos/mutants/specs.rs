@@ -215,6 +215,32 @@ pub(super) async fn cancel_what_comes(url: &str) -> Verdict {
     Ok((0 < broken).then_some("a cancelled job waits in a lane"))
 }
 
+/// A call is repeated; its first transaction, which it waits for, also runs the job and ends it.
+pub(super) async fn repeat_beside_an_end(url: &str) -> Verdict {
+    let (one, other) = (session(url).await?, session(url).await?);
+    let id = Uuid::now_v7();
+    let call = format!("select enqueue('work', unique_key => 'k', id => '{id}')");
+    one.batch_execute(&format!("begin; {call}")).await?;
+    let end = "select complete(x.worker, array[x.job_id], array[x.attempt], array[x.token])
+         from (select gen_random_uuid() as worker) w
+         cross join lateral (
+             select w.worker, a.job_id, a.attempt, a.token from acquire(w.worker, '{default}', 1) a
+         ) x";
+    one.batch_execute(end).await?;
+    let repeating = tokio::spawn(async move { other.batch_execute(&call).await });
+    let observer = session(url).await?;
+    wait(
+        &observer,
+        "select count(*) > 0 from pg_stat_activity
+         where wait_event_type = 'Lock' and query like '%enqueue(%' and pid <> pg_backend_pid()",
+    )
+    .await?;
+    one.batch_execute("commit").await?;
+    repeating.await??;
+    let kept: i64 = observer.query_one("select count(*) from unique_keys", &[]).await?.get(0);
+    Ok((0 < kept).then_some("a job that has ended keeps its key"))
+}
+
 /// A producer looked for sleepers, found none, and has not committed; then one lies down.
 pub(super) async fn settle_beside_a_producer(url: &str) -> Verdict {
     let (one, other) = (session(url).await?, session(url).await?);
