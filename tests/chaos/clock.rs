@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Error};
 
 /// The clock, and the schema's functions, defaults and views as they are with it.
 const REPLACE: &str = r"
@@ -69,16 +69,16 @@ pub(crate) async fn replace(owner: &Client) {
 }
 
 /// Sets the clock so much ahead of the server's.
-pub(crate) async fn ahead(client: &Client, by: Duration) {
-    set(client, by.as_secs_f64()).await;
+pub(crate) async fn ahead(client: &Client, by: Duration) -> Result<(), Error> {
+    set(client, by.as_secs_f64()).await
 }
 
 /// Sets the clock so much behind the server's.
-pub(crate) async fn behind(client: &Client, by: Duration) {
-    set(client, -by.as_secs_f64()).await;
+pub(crate) async fn behind(client: &Client, by: Duration) -> Result<(), Error> {
+    set(client, -by.as_secs_f64()).await
 }
 
-async fn set(client: &Client, seconds: f64) {
+async fn set(client: &Client, seconds: f64) -> Result<(), Error> {
     let sql = "update chaos.step set by = make_interval(secs => $1)";
-    client.execute(sql, &[&seconds]).await.expect("the clock is set");
+    client.execute(sql, &[&seconds]).await.map(drop)
 }

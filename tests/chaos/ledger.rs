@@ -1,7 +1,7 @@
 //! Ledgers: files outside the database, appended to by one process each, a JSON object a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,10 +54,12 @@ impl Ledger {
     }
 }
 
-/// The lines of a ledger; none when it was never opened. The last may have been cut by a kill.
-pub(crate) fn read(folder: &Path, name: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(folder.join(format!("{name}.ledger"))).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+/// The lines of a ledger, read one by one; none when it was never opened. The last may have been
+/// cut by a kill.
+pub(crate) fn lines(folder: &Path, name: &str) -> impl Iterator<Item = Value> + use<> {
+    let file = File::open(folder.join(format!("{name}.ledger"))).ok();
+    let lines = file.into_iter().flat_map(|file| BufReader::new(file).lines());
+    lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok())
 }
 
 /// The names of the ledgers in a folder.

@@ -22,8 +22,7 @@ const DELAY: i64 = 40_000;
 
 /// Cancels what the plan says, each a moment after its call is due.
 pub(crate) async fn run(run: Run) -> Result<()> {
-    let done: HashSet<u64> = ledger::read(&run.folder, NAME)
-        .iter()
+    let done: HashSet<u64> = ledger::lines(&run.folder, NAME)
         .filter(|line| line["e"] == "cancelled")
         .filter_map(|line| line["n"].as_u64())
         .collect();

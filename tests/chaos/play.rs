@@ -29,6 +29,8 @@ const STUCK: Duration = Duration::from_secs(25);
 const STEP: Duration = Duration::from_millis(200);
 /// What the producers keep up with, struck as they are, on two cores.
 const JOBS_PER_SECOND: f64 = 500.0;
+/// Below those that the system gives out.
+const SERVICE_PORT: u16 = 7_311;
 
 /// The usual run: everybody works, and everything is struck.
 const USUAL: Mix = Mix {
@@ -134,9 +136,9 @@ async fn prepare(seed: u64, mix: &Mix) -> Result<(Run, Arc<Database>, Between)> 
     let name = format!("chaos-{}", uuid::Uuid::new_v4().simple());
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder)?;
-    // Free at this moment; the service takes it at each of its starts.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let service = format!("127.0.0.1:{port}");
+    // An address of the run's own: nobody takes its port between two starts of the service.
+    let [.., one, other] = uuid::Uuid::new_v4().into_bytes();
+    let service = format!("127.77.{one}.{other}:{SERVICE_PORT}");
     let between =
         if mix.has_ways { Between::all(&database.url, &service).await } else { Between::nothing() };
     let run = Run {

@@ -17,7 +17,8 @@ pub(crate) fn closing_line(run: &Run, judgement: &Judgement) -> String {
     let figures = &judgement.figures;
     format!(
         "chaos: seed {}: {} jobs ({} in graphs), {} faults, {} lost, {} doubled, \
-         {} duplicates explained, {} violations; next attempt after the lease of a killed worker: \
+         {} duplicates explained, {} violations; {:.0} % of the time free of faults that strike all; \
+         next attempt after the lease of a killed worker: \
          p50 {}, p99 {}, of {}",
         run.seed,
         figures.jobs,
@@ -27,6 +28,7 @@ pub(crate) fn closing_line(run: &Run, judgement: &Judgement) -> String {
         judgement.of("L3"),
         figures.explained(),
         judgement.violations(),
+        100.0 * figures.judged_share,
         recovery(judgement, 0.5),
         recovery(judgement, 0.99),
         figures.recovery.len(),

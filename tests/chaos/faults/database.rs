@@ -107,19 +107,26 @@ pub(super) async fn write(field: &Field, fault: PlannedFault) -> Result<Option<S
 
 /// The clock of the queue jumps, ahead or back, and is set right a while later.
 pub(super) async fn step_clock(field: &Field, fault: PlannedFault) -> Result<Option<Strike>> {
-    let client = connect(&field.run.url, "chaos").await?;
     let by = std::time::Duration::from_secs(2 + fault.pick.rotate_left(30) % 20);
+    let is_ahead = fault.pick.rotate_left(40).is_multiple_of(2);
+    // From the first try on: what met a restart may have been done all the same.
     let strike = Strike::on("clock");
-    if fault.pick.rotate_left(40).is_multiple_of(2) {
-        clock::ahead(&client, by).await;
-    } else {
-        clock::behind(&client, by).await;
+    loop {
+        let client = field.database.accepts().await?;
+        let stepped = if is_ahead {
+            clock::ahead(&client, by).await
+        } else {
+            clock::behind(&client, by).await
+        };
+        if stepped.is_ok() {
+            break;
+        }
     }
     tokio::time::sleep(fault.lasts).await;
     // Whatever else is struck meanwhile.
     loop {
         let client = field.database.accepts().await?;
-        if client.batch_execute("update chaos.step set by = '0'").await.is_ok() {
+        if clock::ahead(&client, std::time::Duration::ZERO).await.is_ok() {
             return Ok(Some(strike));
         }
     }

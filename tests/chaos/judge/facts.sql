@@ -72,6 +72,39 @@ select 'stall', array[l.ledger], chaos.moment(l.line ->> 'begin'), chaos.moment(
 from chaos.lines l
 where l.e = 'stall';
 
+-- The stretches of the run in which no fault that strikes all, and none of its consequences, was
+-- under way. What two processes note at once was the machine.
+create table chaos.stretches as
+select lower(x.r) as begin, upper(x.r) as ends
+from (
+    select tstzmultirange(tstzrange(min(h.at), max(h.at))) as whole from chaos.history h
+) run
+cross join lateral unnest(
+    run.whole - coalesce(
+        (
+            select range_agg(tstzrange(f.begin, f.ends + s.slack))
+            from chaos.faults f, chaos.slack s
+            where f.kind in (
+                    'restart_database', 'kill_backend', 'exhaust_connections', 'step_clock'
+                )
+                or f.kind = 'stall' and exists (
+                    select from chaos.faults o
+                    where o.kind = 'stall' and o.targets <> f.targets
+                        and o.begin < f.ends and o.ends > f.begin
+                )
+        ),
+        '{}'
+    )
+) x(r);
+
+create table chaos.cancels as
+select
+    (l.line ->> 'job')::uuid as job,
+    l.line ->> 'verdict' as verdict,
+    chaos.moment(l.line ->> 'at') as at
+from chaos.lines l
+where l.ledger = 'operator' and l.e = 'cancelled';
+
 create table chaos.asked_to_cancel as
 select distinct (l.line ->> 'job')::uuid as job
 from chaos.lines l
@@ -123,6 +156,8 @@ left join (
 ) t on t.ledger = w.name;
 create index on chaos.executions (job, attempt);
 
+create index on chaos.lines (ledger) where e = 'let_go';
+
 -- Why an execution did not end its job: a fault in the ledger, or what its handler did.
 create table chaos.causes as
 select
@@ -141,11 +176,22 @@ select
                 )
             limit 1
         )
-        when e.outcome = 'released' and e.trade = 'library' then 'given back by its worker'
-        else (
+        -- It had no slot free in time. Where a handler had begun, only a lease that was over by
+        -- the worker's own clock lets go of it, and that has a fault as its reason.
+        when e.outcome = 'released' and e.trade = 'library' and not exists (
+            select from chaos.told t
+            where t.job = e.job and t.attempt = e.attempt and t.worker = e.worker and t.e = 'start'
+        ) then 'given back before its start'
+        when e.outcome in ('lost', 'released') then coalesce((
             select f.kind from chaos.faults f
             where f.begin <= e.closed
-                and (f.kind = 'kill_worker' or f.ends + s.slack >= e.opened)
+                -- Whoever was killed loses all it had; others are back soon after the fault.
+                and (f.kind = 'kill_worker' or f.ends + s.slack >= e.closed)
+                -- A dead worker and a wrong clock give nothing back; one lost session is no lease.
+                and f.kind <> all(
+                    case e.outcome when 'lost' then '{terminate_backend}'
+                        else '{kill_worker,step_clock}' end::text[]
+                )
                 and case
                     when f.kind in ('kill_worker', 'pause_worker', 'stall')
                         then e.worker = any(f.targets)
@@ -163,7 +209,13 @@ select
                 end
             order by f.begin desc
             limit 1
-        )
+        ), (
+            -- A worker of ours on a starved machine; the report counts them.
+            select 'no heartbeat was answered for a lease' from chaos.lines l
+            where l.e = 'let_go' and l.ledger = e.worker and e.outcome = 'released'
+                and chaos.moment(l.line ->> 'at') between e.opened and e.closed
+            limit 1
+        ))
     end as cause
 from chaos.executions e
 cross join chaos.slack s

@@ -25,6 +25,8 @@ pub(crate) struct Figures {
     /// Jobs ended a second in the 10 s before each restart, and from 10 s after it accepted
     /// connections on.
     pub(crate) restarts: Vec<(f64, f64)>,
+    /// The share of the run in which no fault that strikes all excuses anything.
+    pub(crate) judged_share: f64,
 }
 
 const RECOVERY: &str = "
@@ -54,6 +56,13 @@ const RESTARTS: &str = "
     from chaos.faults f
     where f.kind in ('restart_database', 'kill_backend')
     order by f.begin";
+
+const JUDGED_SHARE: &str = "
+    select coalesce(
+        (select extract(epoch from sum(s.ends - s.begin)) from chaos.stretches s)
+            / nullif(extract(epoch from max(h.at) - min(h.at)), 0),
+        0)::float8
+    from chaos.history h";
 
 impl Figures {
     pub(super) async fn read(client: &Client) -> Result<Figures> {
@@ -92,6 +101,7 @@ impl Figures {
             .await?,
             recovery,
             restarts,
+            judged_share: client.query_one(JUDGED_SHARE, &[]).await?.get(0),
         })
     }
 

@@ -36,3 +36,27 @@ union all
 select format('%s asked for %s jobs and got %s', l.worker, l.asked, l.got)
 from chaos.looks l
 where l.got > l.asked
+union all
+select format('the operator was told "%s" of job %s (%s), which is %s and ended at %s', c.verdict,
+    f.n, c.job, f.state, e.at)
+from chaos.cancels c
+join chaos.found f on f.job = c.job
+left join chaos.ends e on e.job = c.job
+where case c.verdict
+    when 'finished' then e.at is null or e.at > c.at
+    when 'cancelled' then f.state <> 'cancelled' or e.at > c.at
+    -- Whatever its handler does: a request is on record before it is answered.
+    when 'cancelling' then f.state <> 'cancelled'
+    else false
+end
+union all
+select format('job %s was begun %s after the operator was told "%s"', c.job,
+    chaos.committed(h.xid) - c.at, c.verdict)
+from chaos.cancels c
+join chaos.history h on h.job = c.job and h.state = 'running'
+where c.verdict in ('cancelled', 'cancelling', 'finished') and chaos.committed(h.xid) > c.at
+union all
+select format('the operator was told of job %s that it is finished or there, and it is not', c.job)
+from chaos.cancels c
+left join chaos.found f on f.job = c.job
+where c.verdict <> 'unknown' and f.job is null

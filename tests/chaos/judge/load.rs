@@ -29,11 +29,14 @@ pub(super) async fn load(run: &Run, client: &Client) -> Result<()> {
     client.batch_execute(&sql).await?;
     load_plan(run, client).await?;
     for name in ledger::names(&run.folder) {
-        let lines = ledger::read(&run.folder, &name);
+        let mut lines = ledger::lines(&run.folder, &name).map(|line| line.to_string());
         let sql = "insert into chaos.lines
              select $1, l.line::jsonb ->> 'e', l.line::jsonb from unnest($2::text[]) l(line)";
-        for batch in lines.chunks(BATCH) {
-            let batch: Vec<String> = batch.iter().map(ToString::to_string).collect();
+        loop {
+            let batch: Vec<String> = lines.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                break;
+            }
             client.execute(sql, &[&name, &batch]).await?;
         }
     }

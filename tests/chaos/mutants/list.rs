@@ -350,4 +350,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         BUSY,
         &[patch("unlisted", "unlisted.seen_call is null or", "true or")],
     ),
+    live(
+        "operators",
+        "cancelled_in_words",
+        "the operator is told that a job is cancelled which had ended before",
+        BUSY,
+        &[patch("cancel_once", "then 'finished'", "then 'cancelled'")],
+    ),
 ];

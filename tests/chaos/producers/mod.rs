@@ -60,8 +60,7 @@ pub(crate) fn name(slot: usize) -> String {
 
 /// Makes the calls of one producer; those that its ledger has answered are behind it.
 pub(crate) async fn run(run: Run, slot: usize) -> Result<()> {
-    let done: HashSet<usize> = ledger::read(&run.folder, &name(slot))
-        .iter()
+    let done: HashSet<usize> = ledger::lines(&run.folder, &name(slot))
         .filter(|line| matches!(line["e"].as_str(), Some("ack" | "refused" | "rolled_back")))
         .filter_map(|line| usize::try_from(line["call"].as_u64()?).ok())
         .collect();

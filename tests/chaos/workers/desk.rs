@@ -1,10 +1,12 @@
 //! What a worker of ours has on its desk: what it holds, its calls, and when it must stop.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Result;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -122,6 +124,9 @@ impl Desk {
     pub(super) fn check_deadline(&self) {
         let mut state = self.state();
         if state.deadline < micros() {
+            if !state.held.is_empty() {
+                self.ledger.note("let_go", json!({"jobs": state.held.len()}));
+            }
             for (_, stop) in state.held.drain() {
                 stop.cancel();
             }
@@ -146,6 +151,23 @@ impl Desk {
         let fields = json!({"job": job, "attempt": attempt, "token": token, "verdict": verdict});
         self.ledger.note("told", fields);
     }
+}
+
+/// Executes each task in a slot of its own, beside whatever else is under way.
+pub(super) async fn start_all<F: Future<Output = ()> + Send + 'static>(
+    slots: &Arc<Semaphore>,
+    tasks: Vec<(Task, CancellationToken)>,
+    execute: impl Fn(Task, CancellationToken) -> F,
+) -> Result<()> {
+    for (task, stop) in tasks {
+        let permit = slots.clone().acquire_owned().await?;
+        let execution = execute(task, stop);
+        tokio::spawn(async move {
+            execution.await;
+            drop(permit);
+        });
+    }
+    Ok(())
 }
 
 /// A handler between its start and its end, both of which are noted whatever happens between.

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, Handling, Held, Task};
+use super::desk::{Desk, Handling, Held, Task, start_all};
 use crate::http::post;
 use crate::ledger::Ledger;
 use crate::run::{Behaviour, QUEUES, Run, micros};
@@ -43,14 +43,11 @@ pub(super) async fn work(run: Run, name: String, ledger: Ledger) -> Result<()> {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        for (task, stop) in tasks {
-            let permit = slots.clone().acquire_owned().await?;
+        start_all(&slots, tasks, |task, stop| {
             let worker = worker.clone();
-            tokio::spawn(async move {
-                worker.execute(task, stop).await;
-                drop(permit);
-            });
-        }
+            async move { worker.execute(task, stop).await }
+        })
+        .await?;
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, Handling, Held, Task};
+use super::desk::{Desk, Handling, Held, Task, start_all};
 use super::sleep::Sleeper;
 use crate::database::connect;
 use crate::ledger::Ledger;
@@ -50,14 +50,11 @@ pub(super) async fn work(run: Run, name: String, ledger: Ledger) -> Result<()> {
             }
         };
         let is_short = tasks.len() < asked;
-        for (task, stop) in tasks {
-            let permit = slots.clone().acquire_owned().await?;
+        start_all(&slots, tasks, |task, stop| {
             let worker = worker.clone();
-            tokio::spawn(async move {
-                worker.execute(task, stop).await;
-                drop(permit);
-            });
-        }
+            async move { worker.execute(task, stop).await }
+        })
+        .await?;
         if is_short {
             sleeper.sleep().await;
         } else {

@@ -45,7 +45,7 @@ async fn after_a_step_forward_what_ran_runs_again_and_the_old_token_is_worth_not
     let client = db.connect().await;
     replace(&client).await;
     let ([running, child, later, ready], held) = scene(&client, Uuid::new_v4()).await;
-    ahead(&client, HOUR).await;
+    ahead(&client, HOUR).await.expect("the clock is set");
     maintain(&client).await;
     // Due by the clock that there is; and the lease is over by it.
     assert_eq!(
@@ -73,7 +73,7 @@ async fn a_holder_that_beats_before_the_rescue_keeps_its_job_over_a_step_forward
     let client = db.connect().await;
     replace(&client).await;
     let ([running, ..], held) = scene(&client, Uuid::new_v4()).await;
-    ahead(&client, HOUR).await;
+    ahead(&client, HOUR).await.expect("the clock is set");
     let held = std::slice::from_ref(&held);
     assert_eq!(finish(&client, "heartbeat", held, "").await, ["held"]);
     maintain(&client).await;
@@ -91,7 +91,7 @@ async fn after_a_step_back_work_goes_on_and_the_dead_are_found_within_a_lease_of
     let alive = enqueue(&client, "'alive', priority => 0").await;
     let live = acquire(&client, Uuid::new_v4(), 1).await;
     assert_eq!(live[0].job_id, alive);
-    behind(&client, HOUR).await;
+    behind(&client, HOUR).await.expect("the clock is set");
     maintain(&client).await;
     assert_eq!(states(&client, &[dead, later]).await, ["running", "scheduled"]);
     // A lease that seems to have long to go is extended and ended as any other.
@@ -101,12 +101,12 @@ async fn after_a_step_back_work_goes_on_and_the_dead_are_found_within_a_lease_of
     let fresh = enqueue(&client, "'fresh'").await;
     complete_job(&client, fresh).await;
     // Corrected, a lease later: the dead worker is found, and what is due is not before its time.
-    ahead(&client, Duration::from_secs(31)).await;
+    ahead(&client, Duration::from_secs(31)).await.expect("the clock is set");
     maintain(&client).await;
     assert_eq!(states(&client, &[dead, later]).await, ["ready", "scheduled"]);
     complete_job(&client, dead).await;
     assert_eq!(complete(&client, &[old]).await, ["stale"]);
-    ahead(&client, HOUR).await;
+    ahead(&client, HOUR).await.expect("the clock is set");
     maintain(&client).await;
     complete_job(&client, child).await;
     complete_job(&client, later).await;
@@ -119,19 +119,19 @@ async fn a_lease_that_was_granted_by_a_fast_clock_ends_a_lease_after_its_correct
     let db = Db::new().await;
     let client = db.connect().await;
     replace(&client).await;
-    ahead(&client, HOUR).await;
+    ahead(&client, HOUR).await.expect("the clock is set");
     let dead = enqueue(&client, "'dead', priority => 0").await;
     let old = acquire(&client, Uuid::new_v4(), 1).await;
     enqueue(&client, "'alive', priority => 0").await;
     let live = acquire(&client, Uuid::new_v4(), 1).await;
-    behind(&client, Duration::ZERO).await;
+    behind(&client, Duration::ZERO).await.expect("the clock is set");
     maintain(&client).await;
     assert_eq!(finish(&client, "heartbeat", &live, "").await, ["held"]);
-    ahead(&client, Duration::from_secs(29)).await;
+    ahead(&client, Duration::from_secs(29)).await.expect("the clock is set");
     maintain(&client).await;
     assert_eq!(state(&client, dead).await, "running");
     assert_eq!(finish(&client, "heartbeat", &live, "").await, ["held"]);
-    ahead(&client, Duration::from_secs(31)).await;
+    ahead(&client, Duration::from_secs(31)).await.expect("the clock is set");
     maintain(&client).await;
     assert_eq!(state(&client, dead).await, "ready");
     assert_eq!(complete(&client, &live).await, ["completed"]);
@@ -180,15 +180,19 @@ async fn two_hundred_steps_under_load_lose_nothing_and_double_nothing() {
         for _ in 0..STEPS {
             let seconds = rand::rng().random_range(0..=2 * HOUR.as_secs());
             if seconds < HOUR.as_secs() {
-                behind(&client, HOUR - Duration::from_secs(seconds)).await;
+                behind(&client, HOUR - Duration::from_secs(seconds))
+                    .await
+                    .expect("the clock is set");
             } else {
-                ahead(&client, Duration::from_secs(seconds) - HOUR).await;
+                ahead(&client, Duration::from_secs(seconds) - HOUR)
+                    .await
+                    .expect("the clock is set");
             }
             maintain(&client).await;
         }
         assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
         // The last one is no step back, so that what was begun before it comes to its end.
-        ahead(&client, 2 * HOUR).await;
+        ahead(&client, 2 * HOUR).await.expect("the clock is set");
         wait_until("all jobs have ended", DEADLINE, || async {
             maintain(&client).await;
             value::<i64>(&client, "select count(*) from jobs where finished_at is null").await == 0
