@@ -151,6 +151,7 @@ as $$
 declare
     parents int := cardinality(enqueue.depends_on);
     ones int[];
+    fault text;
 begin
     if enqueue.on_parent_failure is null
         or enqueue.on_parent_failure not in ('cancel', 'continue', 'hold')
@@ -165,14 +166,15 @@ begin
         and enqueue.id is null
         and enqueue.run_at is null
     then
-        if not job_is_valid(
+        fault := json_fault(enqueue.args, limit_of('args_bytes'));
+        if fault is not null or not job_is_valid(
             enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, null,
             enqueue.max_attempts, enqueue.timeout, null, null
         ) then
             perform check_queue(enqueue.queue);
             perform refuse_job(
-                '', enqueue.kind, enqueue.args, enqueue.priority, null, enqueue.max_attempts,
-                enqueue.timeout, null
+                '', enqueue.kind, enqueue.args, fault, enqueue.priority, null,
+                enqueue.max_attempts, enqueue.timeout, null
             );
         end if;
         return write_job(

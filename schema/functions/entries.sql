@@ -3,7 +3,7 @@
 
 create or replace function is_uuid(value text) returns boolean
 language sql immutable parallel safe
-return value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
+return length(value) = 36 and value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
 comment on function is_uuid is 'Whether a text is a UUID in its usual form.';
 
 create or replace function is_whole(value jsonb) returns boolean
@@ -64,6 +64,8 @@ return case
     when coalesce(jsonb_typeof(job -> 'depends_on'), 'null') not in ('array', 'null')
         then 'depends_on'
     when jsonb_typeof(job -> 'depends_on') = 'array'
+        -- One walk for what is all strings.
+        and job @? 'strict $.depends_on[*] ? (@.type() != "string")'
         and (
             job @? 'strict $.depends_on[*] ? (@.type() != "string" && @.type() != "object")'
             or job @? '$.depends_on[*] ? (@.type() == "object") ? (
@@ -218,12 +220,12 @@ begin
         return;
     end if;
     select
-        array_agg(e.child order by e.k),
-        array_agg(e.parent order by e.k),
-        array_agg(e.outside order by e.k),
-        array_agg(e.policy order by e.k),
-        array_agg(case when e.parent is not null then e.name end order by e.k),
-        array_agg(e.name order by e.k)
+        array_agg(e.child),
+        array_agg(e.parent),
+        array_agg(e.outside),
+        array_agg(e.policy),
+        array_agg(case when e.parent is not null then e.name end),
+        array_agg(e.name)
     into children, parents, outside, policies, names, given
     from (
         select
@@ -238,6 +240,9 @@ begin
         -- what row_number() keeps, which beyond work_mem is a file.
         cross join lateral (select x.name, x.policy from dependencies_of(j.job) x offset 0) d
         left join unnest(read_edges.refs) with ordinality r(name, n) on r.name = d.name
+        -- Here, once; in the aggregates each would sort for itself.
+        order by k
+        offset 0
     ) e;
     select g.child, g.name into wrong
     from unnest(children, parents, outside, given) with ordinality g(

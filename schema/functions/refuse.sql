@@ -54,7 +54,7 @@ set search_path from current
 as $$
 declare
     numbers jsonb;
-    large jsonb;
+    large jsonb := '[]';
     tiny jsonb;
     places record;
     digits text;
@@ -72,11 +72,13 @@ begin
     if pg_column_size(numbers) < 250 and octet_length(numbers::text) < limit_of('json_digits') then
         null;
     else
-        large := jsonb_path_query_array(numbers, 'strict $[*] ? (@ >= 1e200 || @ <= -1e200)');
-        if large @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
-            return 'number';
-        end if;
         tiny := jsonb_path_query_array(numbers, 'strict $[*] ? (@ > -1e-200 && @ < 1e-200)');
+        if jsonb_array_length(tiny) < jsonb_array_length(numbers) then
+            large := jsonb_path_query_array(numbers, 'strict $[*] ? (@ >= 1e200 || @ <= -1e200)');
+            if large @? 'strict $[*] ? (@ >= 1e1000 || @ <= -1e1000)' then
+                return 'number';
+            end if;
+        end if;
         -- Plain zeros are many in much that is harmless: the same bytes as so many of them.
         if record_image_ne(
             row(tiny),

@@ -276,7 +276,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "any_number",
         "args are not looked at",
         BUSY,
-        &[patch("check_jobs", "where not job_is_valid(", "where false and not job_is_valid(")],
+        &[patch(
+            "check_jobs",
+            "where g.fault is not null or not job_is_valid(",
+            "where false and not job_is_valid(",
+        )],
     ),
     steps(
         "seen: fall",
