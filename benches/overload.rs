@@ -1,217 +1,223 @@
 //! Three times as many requests as the service can take: how much of its best it still does, and
 //! how soon all is as before.
+//!
+//! One offer, without a gap: half of the capacity, three times as much, half again. Who asks has a
+//! process and a core of its own; the service and Postgres share the other, for the capacity too.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use serde_json::{Value, json};
 
-use crate::support::{Bench, Report, Rows, Service, millis, percentile, rate, span};
+use crate::support::{
+    Bench, Child, Cores, End, Offer, Offered, RUNS, Report, Rows, Sample, Service, Task, millis,
+    percentile, rate, span,
+};
 
 pub(crate) const ROWS: &[&str] = &["overload_goodput", "overload_back_to_normal"];
 
-/// Callers that find out what the service can take.
-const CALLERS: usize = 64;
-
-/// How much more than that is asked of it.
+/// How much more than the capacity is asked.
 const TIMES: f64 = 3.0;
 
-/// What is asked of it in good times, of what it can take.
+/// What is asked in good times, of the capacity.
 const USUAL: f64 = 0.5;
 
 /// A request that takes longer is none that a caller had use for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// As normal: nothing refused, and at most so many times the usual worst or so long, in so many
-/// windows in a row.
-const NORMAL: f64 = 4.0;
-const NORMAL_MS: f64 = 100.0;
+/// How long a request waits for a connection of its caller's.
+const QUEUED: Duration = Duration::from_secs(1);
+
+/// Twice as many as calls with a key may wait in the service, so that it has to refuse some.
+const CONNECTIONS: usize = 2_000;
+
+/// The capacity is looked for from so many a second, in steps of so much more, until so many steps
+/// in a row have brought nothing that is worth a word.
+const FIRST_PACE: f64 = 500.0;
+const STEP: f64 = 1.15;
+const GROWTH: f64 = 1.02;
+const STEPS_IN_VAIN: usize = 3;
+
+/// As normal: all well answered, and a p99 of no more than so many times the usual.
+const NORMAL: f64 = 2.0;
+
+/// Nor is it worse than normal up to here. The p99 of one second is its ten slowest requests or so,
+/// which one late flush of the disk or one turn of a neighbour on the host can make.
+const FLOOR_MS: f64 = 25.0;
+
 const WINDOW: Duration = Duration::from_secs(1);
-const WINDOWS: usize = 3;
 
-/// No more connections than this; requests beyond are not sent, and counted as failed.
-const MOST_CONNECTIONS: usize = 4_000;
+/// The first of a phase, which is not looked at: queues fill or empty, plans are made.
+const SETTLING: Duration = Duration::from_secs(1);
 
-/// When a request was due after the start, how long it took, and whether it was well.
-#[derive(Clone, Copy)]
-struct Sample {
-    due: Duration,
-    took: Duration,
-    good: bool,
-}
-
-/// Connections that rest, and what came of the requests.
-struct Caller {
-    idle: Mutex<VecDeque<(TcpStream, OwnedSemaphorePermit)>>,
-    samples: Mutex<Vec<Sample>>,
-    /// One a connection.
-    places: Arc<Semaphore>,
+/// Figures of one run, and what stands beside each.
+struct Run {
+    goodput: f64,
+    back: f64,
+    beside_goodput: Value,
+    beside_back: Value,
 }
 
 pub(crate) async fn report(_: Rows) {
     let mut report = Report::rows("overload").await;
-    let bench = Bench::new(2).await;
-    let service = Service::start(&bench.url).await;
-    let address = service.address.clone();
-    let capacity = capacity(&address).await;
-
-    let usual = offer(&address, capacity * USUAL, span(10.0)).await;
-    assert!(usual.iter().all(|sample| sample.good), "in good times all is well");
-    let worst = percentile(usual.iter().map(|it| millis(it.took)).collect(), 0.99);
-
-    let window = span(30.0);
-    let over = offer(&address, capacity * TIMES, window).await;
-    let good = over.iter().filter(|sample| sample.good).count();
-    let goodput = rate(good, window) / capacity;
-
-    let beside = json!({
-        "capacity": capacity, "offered": capacity * TIMES, "refused": over.len() - good,
-        "p99_ms": percentile(took(&over), 0.99), "seconds": window.as_secs_f64(),
-    });
-    report.figure(ROWS[0], "ratio", goodput, beside);
-
-    let after = offer(&address, capacity * USUAL, Duration::from_secs(40)).await;
-    let back = back_to_normal(&after, NORMAL_MS.max(worst * NORMAL));
-    let stored = bench.ready().await;
-    let beside = json!({ "usual_p99_ms": worst, "jobs": stored });
-    report.figure(ROWS[1], "s", back, beside);
-    service.end().await;
-    bench.verify().await;
-    bench.end().await;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let run = run().await;
+        for (row, beside) in ROWS.iter().zip([&run.beside_goodput, &run.beside_back]) {
+            let line = json!({ "row": format!("{row}_run"), "run": beside });
+            println!("{line}");
+            report.line(&line);
+        }
+        runs.push(run);
+    }
+    report.median(ROWS[0], "ratio", runs.iter().map(|run| run.goodput).collect());
+    report.median(ROWS[1], "s", runs.iter().map(|run| run.back).collect());
     report.end();
 }
 
-fn took(samples: &[Sample]) -> Vec<f64> {
-    samples.iter().filter(|it| it.good).map(|it| millis(it.took)).collect()
+async fn run() -> Run {
+    let bench = Bench::new(2).await;
+    let cores = Cores::apart(&bench).await;
+    let service = Service::start_on(&bench.url, cores.service).await;
+    let asking = Asking { address: service.address.clone(), cores };
+    let (capacity, steps) = capacity(&asking).await;
+
+    let lengths = [span(10.0), span(30.0), span(45.0)];
+    let paces = [USUAL, TIMES, USUAL].map(|times| capacity * times);
+    let phases: Vec<_> = paces.into_iter().zip(lengths).collect();
+    let offered = asking.offer(phases.clone()).await;
+    let drop = lengths[0] + lengths[1];
+    let usual = between(&offered.samples, SETTLING, lengths[0]);
+    let over = between(&offered.samples, lengths[0], drop);
+    let after = between(&offered.samples, drop, drop + lengths[2]);
+    assert!(usual.iter().all(is_good), "in good times all is well: {}", told(&usual));
+
+    // What is answered after the drop is none of what was done under the load.
+    let done = |sample: &&Sample| is_good(sample) && sample.due + sample.took <= drop;
+    let goodput = rate(over.iter().filter(done).count(), lengths[1]) / capacity;
+    // Whether the machine is still what it was.
+    let again = sustained(&asking.offer(vec![(paces[1] / TIMES * STEP, step())]).await);
+    let beside_goodput = json!({
+        "goodput": goodput, "capacity": capacity, "capacity_after": again, "steps": steps,
+        "offered": paces[1], "over": told(&over), "usual": told(&usual), "after": told(&after),
+        "generator_cpu": offered.cpu_shares, "connections": CONNECTIONS,
+        "queued_ms": millis(QUEUED), "on_own_core": cores.load.is_some(),
+    });
+
+    let usual_ms = p99(&usual);
+    let most_ms = FLOOR_MS.max(NORMAL * usual_ms);
+    let bad = bad_windows(&after, drop, lengths[2], most_ms);
+    let back = back(&bad, lengths[2]);
+    let beside_back = json!({
+        "back": back, "usual_p99_ms": usual_ms, "floor_ms": FLOOR_MS, "most_ms": most_ms, "bad_windows": bad,
+        "bad_windows_before": bad_windows(&usual, SETTLING, lengths[0] - SETTLING, most_ms),
+        "jobs": bench.ready().await,
+    });
+    service.end().await;
+    bench.verify().await;
+    cores.together(&bench).await;
+    bench.end().await;
+    Run { goodput, back, beside_goodput, beside_back }
 }
 
-/// Each a commit of its own: a key travels alone.
-fn request(number: usize, tag: &str) -> String {
-    let body = json!({"kind": "noop", "queue": "bench", "unique_key": format!("{tag}{number}")});
-    let body = body.to_string();
-    format!(
-        "POST /v1/jobs HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// Sends a request and reads the whole answer; its status.
-async fn ask(stream: &mut TcpStream, request: &str) -> std::io::Result<u16> {
-    stream.write_all(request.as_bytes()).await?;
-    let mut bytes = Vec::with_capacity(512);
-    loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.and_then(|text| text.parse().ok()).unwrap_or(0);
-        if end + 4 + length <= bytes.len() {
-            let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-            return status.ok_or_else(|| std::io::ErrorKind::InvalidData.into());
-        }
+/// From the drop to the end of the last bad window; the whole span, said aloud, where that is bad.
+fn back(bad: &[usize], length: Duration) -> f64 {
+    let back = bad.last().map_or(0.0, |window| (window + 1) as f64 * WINDOW.as_secs_f64());
+    if back >= length.as_secs_f64().floor() {
+        println!("NOT BACK to normal within the {length:?} that were looked at");
     }
+    back
 }
 
-/// Jobs a second that callers get who each wait for their answer.
-async fn capacity(address: &str) -> f64 {
-    let (began, window) = (Instant::now(), span(10.0));
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let mut stream = TcpStream::connect(address).await.expect("the service accepts");
-        stream.set_nodelay(true).expect("no delay");
-        callers.spawn(async move {
-            let mut done = 0;
-            while began.elapsed() < window {
-                let request = request(done, &format!("capacity {caller} "));
-                assert_eq!(ask(&mut stream, &request).await.expect("an answer"), 201);
-                done += 1;
-            }
-            done
-        });
-    }
-    let done: usize = callers.join_all().await.into_iter().sum();
-    rate(done, began.elapsed())
+/// Who asks whom.
+struct Asking {
+    address: String,
+    cores: Cores,
 }
 
-/// Asks at this pace, whatever comes back, and waits for the last answer.
-async fn offer(address: &str, pace: f64, window: Duration) -> Vec<Sample> {
-    let caller = Arc::new(Caller::new());
-    let mut ticks = interval(Duration::from_millis(5));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (began, mut sent) = (Instant::now(), 0);
-    let tag = format!("{pace} {began:?} ");
-    let mut requests = JoinSet::new();
-    while began.elapsed() < window {
-        ticks.tick().await;
-        let due = (began.elapsed().as_secs_f64() * pace) as usize;
-        for number in sent..due {
-            let at = Duration::from_secs_f64(number as f64 / pace);
-            let (caller, address, tag) = (caller.clone(), address.to_owned(), tag.clone());
-            requests.spawn(async move {
-                let request = request(number, &tag);
-                let status = timeout(PATIENCE, caller.ask(&address, &request)).await;
-                let good = matches!(status, Ok(Ok(201)));
-                let took = began.elapsed().saturating_sub(at);
-                let sample = Sample { due: at, took, good: good && took <= PATIENCE };
-                caller.samples.lock().expect("nobody panics").push(sample);
-            });
-        }
-        sent = sent.max(due);
-        while requests.try_join_next().is_some() {}
-    }
-    requests.join_all().await;
-    let samples = std::mem::take(&mut *caller.samples.lock().expect("nobody panics"));
-    assert_eq!(samples.len(), sent, "each request has its sample");
-    samples
-}
-
-impl Caller {
-    fn new() -> Self {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        Caller { idle: Mutex::default(), samples: Mutex::default(), places }
-    }
-
-    async fn ask(&self, address: &str, request: &str) -> std::io::Result<u16> {
-        let idle = self.idle.lock().expect("nobody panics").pop_front();
-        let (mut stream, place) = match idle {
-            Some(connection) => connection,
-            None => {
-                let place = self.places.clone().try_acquire_owned();
-                let place = place.map_err(std::io::Error::other)?;
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                (stream, place)
-            }
+impl Asking {
+    /// Asks from a process of its own.
+    async fn offer(&self, phases: Vec<(f64, Duration)>) -> Offered {
+        let offer = Offer {
+            address: self.address.clone(),
+            connections: CONNECTIONS,
+            queued: QUEUED,
+            phases,
+            tag: uuid::Uuid::new_v4().to_string(),
         };
-        let status = ask(&mut stream, request).await?;
-        self.idle.lock().expect("nobody panics").push_back((stream, place));
-        Ok(status)
+        Child::start_on(&Task::Offer(offer), self.cores.load).end().await
     }
 }
 
-/// Seconds until some windows in a row are as normal.
-fn back_to_normal(samples: &[Sample], most_ms: f64) -> f64 {
-    let end = samples.iter().map(|sample| sample.due).max().unwrap_or_default();
-    let (mut start, mut normal) = (Duration::ZERO, 0);
-    while start < end {
-        let within = |sample: &&Sample| (start..start + WINDOW).contains(&sample.due);
-        let window: Vec<Sample> = samples.iter().filter(within).copied().collect();
-        let is_normal = window.iter().all(|sample| sample.good)
-            && percentile(window.iter().map(|it| millis(it.took)).collect(), 0.99) <= most_ms;
-        normal = if is_normal { normal + 1 } else { 0 };
-        start += WINDOW;
-        if normal == WINDOWS {
-            return (start - WINDOW * u32::try_from(WINDOWS).expect("few")).as_secs_f64();
-        }
+/// How long a step takes.
+fn step() -> Duration {
+    SETTLING + span(5.0)
+}
+
+/// The most 201s a second of any pace, and what each pace brought.
+async fn capacity(asking: &Asking) -> (f64, Vec<[f64; 2]>) {
+    let (mut best, mut in_vain, mut steps) = (0.0, 0, Vec::new());
+    let mut pace = FIRST_PACE;
+    while in_vain < STEPS_IN_VAIN {
+        let brought = sustained(&asking.offer(vec![(pace, step())]).await);
+        steps.push([pace, brought]);
+        in_vain = if brought > best * GROWTH { 0 } else { in_vain + 1 };
+        best = brought.max(best);
+        pace *= STEP;
     }
-    panic!("it is not as before after {end:?}");
+    (best, steps)
+}
+
+/// Good answers a second, by when they came, once the step has settled.
+fn sustained(offered: &Offered) -> f64 {
+    let came = |sample: &&Sample| (SETTLING..step()).contains(&(sample.due + sample.took));
+    let good = offered.samples.iter().filter(|sample| is_good(sample)).filter(came);
+    rate(good.count(), step() - SETTLING)
+}
+
+fn is_good(sample: &Sample) -> bool {
+    sample.end == End::Answered(201) && sample.took <= PATIENCE
+}
+
+/// Those that were due then.
+fn between(samples: &[Sample], from: Duration, to: Duration) -> Vec<Sample> {
+    samples.iter().filter(|sample| (from..to).contains(&sample.due)).copied().collect()
+}
+
+fn p99(samples: &[Sample]) -> f64 {
+    let good = samples.iter().filter(|sample| is_good(sample));
+    percentile(good.map(|sample| millis(sample.took)).collect(), 0.99)
+}
+
+/// The windows, from 0, in which a request was not well answered or too many took long.
+fn bad_windows(samples: &[Sample], start: Duration, length: Duration, most_ms: f64) -> Vec<usize> {
+    let windows = (length.as_secs_f64() / WINDOW.as_secs_f64()) as u32;
+    let is_bad = |window: &u32| {
+        let from = start + WINDOW * *window;
+        let within = between(samples, from, from + WINDOW);
+        !within.iter().all(is_good) || p99(&within) > most_ms
+    };
+    (0..windows).filter(is_bad).map(|window| window as usize).collect()
+}
+
+/// How requests ended.
+fn told(samples: &[Sample]) -> Value {
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    for sample in samples {
+        let end = match sample.end {
+            End::Answered(201) if sample.took > PATIENCE => "late".to_owned(),
+            End::Answered(status) => status.to_string(),
+            End::Unsent => "unsent".to_owned(),
+            End::Broken => "broken".to_owned(),
+        };
+        *ends.entry(end).or_default() += 1;
+    }
+    let good = samples.iter().filter(|sample| is_good(sample));
+    let took: Vec<f64> = good.map(|sample| millis(sample.took)).collect();
+    let mut told = json!({ "due": samples.len(), "ends": ends });
+    if !took.is_empty() {
+        told["p50_ms"] = json!(percentile(took.clone(), 0.5));
+        told["p99_ms"] = json!(percentile(took, 0.99));
+    }
+    told
 }

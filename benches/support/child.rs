@@ -1,4 +1,5 @@
-//! What this binary does as a child: work through the library, or enqueue at a steady pace.
+//! What this binary does as a child: work through the library, enqueue at a steady pace, or ask
+//! the service.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::database::{QUEUE, connect};
 use super::now_micros;
+use super::offer::Offer;
 use super::process::{Memory, memory};
 
 /// Slots of a worker for short jobs, unless `BENCH_SLOTS` says so.
@@ -27,6 +29,8 @@ pub(crate) enum Task {
     Work(Work),
     /// Enqueue at a steady pace.
     Produce(Produce),
+    /// Ask the service.
+    Offer(Offer),
 }
 
 /// What a worker process does.
@@ -199,6 +203,7 @@ pub(crate) async fn run(task: &str) {
     let report = match serde_json::from_str(task).expect("a task") {
         Task::Work(work) => serde_json::to_string(&work.run().await),
         Task::Produce(produce) => serde_json::to_string(&produce.run().await),
+        Task::Offer(offer) => serde_json::to_string(&offer.run().await),
     };
     println!("{}", report.expect("a report is JSON"));
 }

@@ -2,9 +2,11 @@
 //! machine's own figures, medians of several runs, JSON lines and one table.
 
 pub(crate) mod child;
+mod cores;
 mod database;
 mod http;
 mod machine;
+mod offer;
 mod plot;
 mod process;
 mod report;
@@ -14,10 +16,12 @@ mod stats;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use child::{Handling, Produce, Produced, Task, Work, Worked};
+pub(crate) use cores::Cores;
 pub(crate) use database::{
     Bench, QUEUE, connect, create_database, drop_database, noop, open_engine,
 };
 pub(crate) use http::Http;
+pub(crate) use offer::{End, Offer, Offered, Sample};
 pub(crate) use plot::{Plot, Series};
 pub(crate) use process::{CHILD, Child, Memory, Service, until};
 pub(crate) use report::{Report, Rows, folder};

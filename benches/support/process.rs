@@ -11,6 +11,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
+use super::cores;
+
 /// No child of a bench has as much to do.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -26,8 +28,14 @@ pub(crate) struct Child {
 impl Child {
     /// Starts this binary again, with a task as JSON in its arguments.
     pub(crate) fn start<T: Serialize>(task: &T) -> Child {
+        Child::start_on(task, None)
+    }
+
+    /// The same on one core.
+    pub(crate) fn start_on<T: Serialize>(task: &T, core: Option<usize>) -> Child {
         let task = serde_json::to_string(task).expect("a task is JSON");
-        let mut command = Command::new(std::env::current_exe().expect("this binary has a path"));
+        let program = std::env::current_exe().expect("this binary has a path");
+        let mut command = cores::command(program, core);
         command.arg(CHILD).arg(task);
         Child::spawn(command)
     }
@@ -74,7 +82,12 @@ pub(crate) struct Service {
 impl Service {
     /// Starts it on this database with its default settings, and waits until it is ready.
     pub(crate) async fn start(url: &str) -> Service {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rowlock"));
+        Service::start_on(url, None).await
+    }
+
+    /// The same on one core.
+    pub(crate) async fn start_on(url: &str, core: Option<usize>) -> Service {
+        let mut command = cores::command(env!("CARGO_BIN_EXE_rowlock"), core);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROWLOCK_")) {
             command.env_remove(name);
         }
