@@ -34,6 +34,13 @@ impl Temporary {
     pub async fn destroy(self) -> Result<(), Error> {
         self.cluster.destroy().await
     }
+
+    /// Lets it run on, for whoever wants to look at it: nobody deletes it any more.
+    pub fn keep(self) -> Result<Cluster, Error> {
+        let path = self.cluster.data_dir().join(ALIVE_FILE);
+        fs::remove_file(&path).map_err(Error::io("delete", &path))?;
+        Ok(self.cluster)
+    }
 }
 
 /// Starts a cluster in a fresh folder, after deleting those that killed processes left behind.

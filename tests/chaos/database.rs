@@ -21,7 +21,7 @@ pub(crate) struct Database {
     pub(crate) log: PathBuf,
     pub(crate) cluster: Mutex<Cluster>,
     /// Where this process is killed, the next one to start a temporary cluster deletes this one.
-    _temporary: Temporary,
+    temporary: Temporary,
 }
 
 impl Database {
@@ -44,7 +44,7 @@ impl Database {
         let options = Options::durable(&folder);
         embedded::start(&options).await?.stop().await?;
         let cluster = Mutex::new(embedded::start(&options).await?);
-        Ok(Database { folder, url, log, cluster, _temporary: temporary })
+        Ok(Database { folder, url, log, cluster, temporary })
     }
 
     /// What `pg_ctl restart -m immediate` does: nothing is written back, and recovery follows.
@@ -70,6 +70,12 @@ impl Database {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+    }
+
+    /// Lets it run on.
+    pub(crate) fn keep(self) -> Result<()> {
+        self.temporary.keep()?;
+        Ok(())
     }
 
     /// Deletes it.

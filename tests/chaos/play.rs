@@ -163,10 +163,11 @@ async fn prepare(seed: u64, mix: &Mix) -> Result<(Run, Arc<Database>, Between)> 
 
 /// Deletes what a run has made, unless somebody wants to look at it.
 async fn end(run: &Run, database: Arc<Database>, keep: bool, keep_ledgers: bool) -> Result<()> {
+    let database = Arc::into_inner(database).context("nobody else has the database")?;
     if keep {
         println!("chaos: the database is {}", run.url);
+        database.keep()?;
     } else {
-        let database = Arc::into_inner(database).context("nobody else has the database")?;
         database.end().await?;
     }
     if keep || keep_ledgers {
