@@ -1,6 +1,6 @@
 //! The shapes of graphs: half of the jobs stand in one.
 
-use super::{Call, DOORS, Door, Manner, PlannedJob};
+use super::{Call, DOORS, Door, Manner, PlannedJob, SHARES};
 use crate::chance::Chance;
 
 /// So far back a late child looks for parents.
@@ -35,7 +35,7 @@ impl Planner {
     }
 
     fn call(&mut self, number: usize) -> Call {
-        let producer = self.chance.between(0, DOORS.len() - 1);
+        let producer = self.producer();
         let jobs = if 2 * self.in_graphs <= self.next {
             let jobs = self.graph(producer);
             self.in_graphs += jobs.len();
@@ -51,6 +51,18 @@ impl Planner {
             recent.drain(..old);
         }
         Call { number, producer, manner, jobs }
+    }
+
+    fn producer(&mut self) -> usize {
+        let mut share = self.chance.between(0, SHARES.iter().sum::<usize>() - 1);
+        let is_there = |part: &usize| match share.checked_sub(*part) {
+            Some(rest) => {
+                share = rest;
+                false
+            }
+            None => true,
+        };
+        SHARES.iter().position(is_there).expect("it is less than the sum")
     }
 
     fn manner(&mut self, door: Door, jobs: &[PlannedJob]) -> Manner {
