@@ -18,6 +18,7 @@ as $$
 declare
     suspects uuid[];
     sorted uuid[];
+    started uuid[];
     attempts int[];
     expires timestamptz[];
     first_expires timestamptz;
@@ -40,12 +41,26 @@ begin
             is_suspect(j.args) as is_suspect
     )
     select
+        array_agg(t.id order by t.id),
         array_agg(t.attempt order by t.id),
         case when places is not null then array_agg(t.expires order by t.id) end,
         min(t.expires),
         array_agg(t.id) filter (where t.is_suspect)
-    into attempts, expires, first_expires, suspects
+    into started, attempts, expires, first_expires, suspects
     from taken t;
+    if sorted <> started or started is null then
+        -- What waits without a job to it was picked, and is gone with that.
+        select
+            array_agg(u.ready_at order by u.id),
+            case when places is not null then array_agg(u.place order by u.id) end
+        into ready_ats, places
+        from unnest(sorted, ready_ats, places) u(id, ready_at, place)
+        where u.id = any(started);
+        sorted := started;
+        if sorted is null then
+            return null;
+        end if;
+    end if;
     insert into executions (job_id, attempt, token, worker, ready_at, started_at)
     select
         g.id, g.attempt, grant_jobs.tokens[coalesce(g.place, 1)],

@@ -124,6 +124,8 @@ begin
             return query select name, 0::bigint, true;
             continue;
         end;
+        -- What is left of that patience is no bound on what the duty itself waits for.
+        perform set_config('lock_timeout', '5s', true);
         return query select name, r.done, r.more from run_duty(name, maintain.max_rows, false) r;
     end loop;
 end $$;

@@ -176,6 +176,7 @@ begin
     return query select u.id, 'cancelled' from unnest(cancelled) u(id);
     return query select u.id, 'finished' from unnest(finished) u(id);
     return query select v.job_id, v.verdict from in_halves('cancel', unfinished) v;
+    perform confirm_repeat();
 end $$;
 comment on function cancel_workflow is
     'Cancels what waits of a workflow and asks what runs to stop. A row a job: the verdicts of '

@@ -12,8 +12,16 @@ set search_path from current
 as $$
 declare
     owners uuid[];
+    result uuid[];
     wrong record;
 begin
+    owners := array(
+        select case when j.id is not null or g.n > min(g.n) over (partition by g.id) then g.id end
+        from unnest(resolve_jobs.ids) with ordinality g(id, n)
+        left join jobs j on j.id = g.id
+        order by g.n
+    );
+    -- After that look: one that was stored in between is compared, too.
     select g.n, g.given into wrong
     from (
         select
@@ -34,24 +42,43 @@ begin
             'Repeat a call with the same content, or choose a fresh id.'
         );
     end if;
-    owners := array(
-        select case when j.id is not null or g.n > min(g.n) over (partition by g.id) then g.id end
-        from unnest(resolve_jobs.ids) with ordinality g(id, n)
-        left join jobs j on j.id = g.id
-        order by g.n
-    );
     if resolve_jobs.unique_keys is null then
         return owners;
     end if;
-    return take_keys(resolve_jobs.ids, resolve_jobs.given, owners, resolve_jobs.unique_keys);
+    result := take_keys(resolve_jobs.ids, owners, resolve_jobs.unique_keys);
+    if exists (
+        select from unnest(resolve_jobs.given, owners) g(given, owner)
+        join jobs j on j.id = g.given
+        where g.owner is null
+    ) then
+        -- Stored while a key was waited for, and perhaps over by now.
+        perform untake_keys(resolve_jobs.ids);
+        return resolve_jobs(
+            resolve_jobs.ids, resolve_jobs.given, resolve_jobs.prints, resolve_jobs.unique_keys
+        );
+    end if;
+    select g.n, g.key into wrong
+    from unnest(
+        resolve_jobs.given, owners, result, resolve_jobs.unique_keys
+    ) with ordinality g(given, before, owner, key, n)
+    where g.given is not null and g.before is null and g.owner is not null
+    order by g.n limit 1;
+    if found then
+        perform refuse(
+            'RL409', format('unique_key of job %s belongs to another job', wrong.n), wrong.key,
+            'Leave the id out to be given the job that has the key.'
+        );
+    end if;
+    return result;
 end $$;
 comment on function resolve_jobs is
     'For each job of a call the job that it already is, or null '
     'for a fresh one. Takes the unique keys of the fresh ones.';
 
+-- It refused, once, and wanted the ids that were given.
+drop function if exists take_keys(uuid[], uuid[], uuid[], text[]);
 create or replace function take_keys(
     ids uuid[],
-    given uuid[],
     owners uuid[],
     unique_keys text[]
 ) returns uuid[]
@@ -63,8 +90,6 @@ declare
     won text[] := '{}';
     firsts uuid[];
     holders uuid[];
-    result uuid[];
-    wrong record;
 begin
     select array_agg(x.key order by x.key), array_agg(x.id order by x.key) into keys, firsts
     from (
@@ -101,7 +126,7 @@ begin
         );
         exit when array_position(holders, null) is null;
     end loop;
-    result := array(
+    return array(
         select coalesce(g.owner, case when h.holder <> g.id then h.holder end)
         from unnest(
             take_keys.ids, take_keys.owners, take_keys.unique_keys
@@ -109,19 +134,20 @@ begin
         left join unnest(keys, holders) h(key, holder) on h.key = g.key
         order by g.n
     );
-    select g.n, g.key into wrong
-    from unnest(
-        take_keys.given, take_keys.owners, result, take_keys.unique_keys
-    ) with ordinality g(given, before, owner, key, n)
-    where g.given is not null and g.before is null and g.owner is not null
-    order by g.n limit 1;
-    if found then
-        perform refuse(
-            'RL409', format('unique_key of job %s belongs to another job', wrong.n), wrong.key,
-            'Leave the id out to be given the job that has the key.'
-        );
-    end if;
-    return result;
 end $$;
 comment on function take_keys is
     'Takes unique keys for fresh jobs; a job whose key is held becomes its holder.';
+
+create or replace function untake_keys(ids uuid[]) returns void
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+    -- That of a live job is its own; any other one was free for a moment.
+    delete from unique_keys u
+    where u.job_id = any(untake_keys.ids)
+        and not exists (select from jobs j where j.id = u.job_id and j.finished_at is null);
+end $$;
+comment on function untake_keys is
+    'Gives back the keys that this call took for jobs that are to be made '
+    'anew, or that turn out to have ended.';

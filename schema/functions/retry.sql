@@ -78,6 +78,16 @@ begin
     where j.id = any(standing) and j.id = any(keyed) and j.unique_key is not null
     order by j.unique_key, j.id = any(retry_once.ids) desc, j.id
     on conflict on constraint unique_keys_pkey do nothing;
+    if exists (
+        select from jobs j
+        where j.id = any(standing)
+            and j.id = any(keyed)
+            and j.unique_key is not null
+            and not exists (select from unique_keys u where u.key = j.unique_key)
+    ) then
+        -- Who had the key has ended since: it is free, and all is tried again.
+        raise lock_not_available;
+    end if;
     clashing := array(
         select j.id
         from jobs j

@@ -65,13 +65,7 @@ begin
                     message = 'an id was enqueued since this transaction took its snapshot',
                     hint = 'Run the transaction again.';
             end if;
-            -- Keys taken for jobs that are to be made anew, or that have ended meanwhile: the key
-            -- was free for a moment. That of a live job is its own.
-            delete from unique_keys u
-            where u.job_id = any(store_jobs.ids)
-                and not exists (
-                    select from jobs j where j.id = u.job_id and j.finished_at is null
-                );
+            perform untake_keys(store_jobs.ids);
             return false;
         end;
     else

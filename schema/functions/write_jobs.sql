@@ -84,14 +84,16 @@ begin
             write_jobs.ids, write_jobs.owners, write_jobs.queues, write_jobs.priorities,
             write_jobs.run_ats, write_jobs.remaining
         ) g(id, owner, queue, priority, run_at, remaining)
-        where g.owner is null and coalesce(g.remaining, 0) = 0 and g.run_at > clock;
+        where g.owner is null and coalesce(g.remaining, 0) = 0 and g.run_at > clock
+        order by g.id;
         insert into blocked (job_id, remaining, priority, queue, wait_for_any)
         select g.id, g.remaining, g.priority, g.queue, coalesce(g.wait_for_any, false)
         from unnest(
             write_jobs.ids, write_jobs.owners, write_jobs.queues, write_jobs.priorities,
             write_jobs.remaining, write_jobs.wait_for_any
         ) g(id, owner, queue, priority, remaining, wait_for_any)
-        where g.owner is null and g.remaining > 0;
+        where g.owner is null and g.remaining > 0
+        order by g.id;
     end if;
     insert into jobs (
         id, state, priority, has_dependents, wait_for_any, max_attempts, args_bytes, seq, run_at,

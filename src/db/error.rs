@@ -87,6 +87,16 @@ impl Error {
         }
     }
 
+    /// Whether it is about what was said, so that the same is refused again: a value that is not
+    /// valid, a constraint, or an error that somebody's trigger raised. Not every other error of the
+    /// class is: catalogs change, files cannot be written for a while.
+    #[must_use]
+    pub fn is_of_content(&self) -> bool {
+        let Error::Other(source) = self else { return self.code().is_some() };
+        let found = source.downcast_ref::<tokio_postgres::Error>().and_then(|error| error.code());
+        found.is_some_and(|state| ["22", "23", "54", "P0"].contains(&&state.code()[..2]))
+    }
+
     /// The code, if a function of ours refused.
     #[must_use]
     pub fn code(&self) -> Option<Code> {
@@ -224,6 +234,10 @@ enum Class {
 
 fn class(error: &tokio_postgres::Error) -> Class {
     use std::error::Error as _;
+    // The queue of notifications is full, which refuses every commit that notifies.
+    if error.as_db_error().is_some_and(|found| found.routine() == Some("PreCommit_Notify")) {
+        return Class::Unavailable;
+    }
     match error.code() {
         Some(state) => class_of_state(state),
         None if error.is_closed() => Class::Unavailable,
@@ -240,7 +254,8 @@ fn class_of_state(state: &SqlState) -> Class {
     match state.code() {
         "40001" | "40P01" => Class::Conflict,
         "55P03" => Class::Locked,
-        "57014" => Class::Timeout,
+        // Of the statement, or of the transaction since 17.
+        "57014" | "25P04" => Class::Timeout,
         // Shutting down, starting up, a rest that was too long, and a primary that became a
         // standby: another connection, a little later, will do.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" => Class::Unavailable,

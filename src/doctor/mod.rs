@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use crate::db::{Error, Options, Pool};
+use crate::db::{Error, Options, Pool, Recovery};
 
 /// Checks, by the names under which they are found in docs/OPERATIONS.md.
 pub const CHECKS: &[&str] = &[
@@ -135,6 +135,9 @@ pub const HOLDER_BOUND: Duration = Duration::from_secs(300);
 /// The most that the look at a start may take.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two looks at a database that is away.
+const START_PAUSE: Duration = Duration::from_secs(1);
+
 /// A database on which a service or worker must not start.
 #[derive(Debug, thiserror::Error)]
 #[error("{found}: {advice}")]
@@ -163,12 +166,15 @@ pub async fn examine(pool: &Pool, subject: &Subject) -> Result<Vec<Finding>, Err
     Ok(findings)
 }
 
-/// What a process does before it serves or works. What it cannot look at in time it leaves alone.
+/// What a process does before it serves or works. It waits for a database that is away: whether
+/// acknowledged work may be lost has to be known. What else it cannot look at in time it leaves
+/// alone.
 ///
 /// # Errors
 ///
 /// [`Unsafe`] where acknowledged work may be lost.
 pub async fn at_start(pool: &Pool, options: &Options, duty: Duty) -> Result<(), Unsafe> {
+    need_durability(pool, options).await?;
     let subject = Subject { options: options.clone(), duty, bound: HOLDER_BOUND };
     let findings = match tokio::time::timeout(START_PATIENCE, examine(pool, &subject)).await {
         Ok(Ok(findings)) => findings,
@@ -188,6 +194,26 @@ pub async fn at_start(pool: &Pool, options: &Options, duty: Duty) -> Result<(), 
             Severity::Error => error!(check, "{found}: {advice}"),
         }
     }
+    Ok(())
+}
+
+async fn need_durability(pool: &Pool, options: &Options) -> Result<(), Unsafe> {
+    let look = async || {
+        let connection = pool.get().await?;
+        Ok::<_, Error>(server::check(&connection, &options.settings).await)
+    };
+    let findings = loop {
+        match tokio::time::timeout(START_PATIENCE, look()).await {
+            Ok(Ok(findings)) => break findings,
+            Ok(Err(error)) if matches!(error.recovery(), Recovery::GiveUp) => {
+                warn!("the database was not examined: {}", error.chain());
+                return Ok(());
+            }
+            Ok(Err(error)) => warn!("the database does not answer yet: {}", error.chain()),
+            Err(_) => warn!("the database did not answer within {} s", START_PATIENCE.as_secs()),
+        }
+        tokio::time::sleep(START_PAUSE).await;
+    };
     let is_unsafe =
         |finding: &Finding| finding.check == "durability" && finding.severity == Severity::Error;
     match findings.into_iter().find(is_unsafe) {

@@ -147,7 +147,7 @@ impl Verb for Acquire {
     fn is_of_some(_: &Wanted, error: &Error) -> bool {
         // A worker that returns may have much to lose first, which takes its time.
         let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
-        of_some || error.code().is_some()
+        of_some || error.is_of_content()
     }
 
     async fn undo(&self, call: AcquireCall, jobs: Vec<AcquiredJob>) {

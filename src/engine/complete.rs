@@ -47,9 +47,12 @@ impl Engine {
         if (1..MANY_ENTRIES).contains(&count) && bytes < MANY_BYTES {
             match self.inner.complete.call((), (worker, entries)).await? {
                 Completed::Answered(verdicts) => Ok(verdicts),
-                Completed::Held(entries) => {
-                    let _place = self.inner.alone.held.enter(Completion::VERB, bytes)?;
-                    self.inner.finisher.finish_held(worker, &entries).await
+                Completed::Held { entries, doubt } => {
+                    let in_doubt = doubt.is_some();
+                    let place = self.inner.alone.held.enter(Completion::VERB, bytes);
+                    // That there is no room for another try says nothing of the first.
+                    let _place = place.map_err(|full| doubt.unwrap_or(full))?;
+                    self.inner.finisher.finish_held(worker, &entries, in_doubt).await
                 }
             }
         } else {
@@ -63,9 +66,13 @@ impl Engine {
 pub(super) enum Completed {
     /// One verdict an entry.
     Answered(Vec<FinishVerdict>),
-    /// Others hold some of its entries, one cannot be stored, or no answer came: the caller goes on by itself, so
-    /// that its patience is no burden to those behind it.
-    Held(Vec<Completion>),
+    /// Others hold some of its entries, one cannot be stored, or no answer came: the caller goes on
+    /// by itself, so that its patience is no burden to those behind it.
+    Held {
+        entries: Vec<Completion>,
+        /// Why nobody knows whether it was done.
+        doubt: Option<Error>,
+    },
 }
 
 /// Complete as a verb that many call at a time.
@@ -99,16 +106,19 @@ impl Verb for Complete {
     async fn alone(&self, (worker, entries): &Self::Call) -> Result<Completed, Error> {
         let connection = self.0.get().await?;
         match finish::complete(&connection, *worker, entries).await {
-            Err(
-                Error::Locked(_) | Error::Conflict(_) | Error::InDoubt(_) | Error::Refused { .. },
-            ) => Ok(Completed::Held(entries.clone())),
+            Err(doubt @ Error::InDoubt(_)) => {
+                Ok(Completed::Held { entries: entries.clone(), doubt: Some(doubt) })
+            }
+            Err(Error::Locked(_) | Error::Conflict(_) | Error::Refused { .. }) => {
+                Ok(Completed::Held { entries: entries.clone(), doubt: None })
+            }
             answer => answer.map(Completed::Answered),
         }
     }
 
     fn given_up((_, entries): Self::Call, error: Error) -> Result<Completed, Error> {
         match error {
-            Error::Locked(_) => Ok(Completed::Held(entries)),
+            Error::Locked(_) => Ok(Completed::Held { entries, doubt: None }),
             error => Err(error),
         }
     }
@@ -116,6 +126,6 @@ impl Verb for Complete {
     fn is_of_some(_: &(), error: &Error) -> bool {
         // One job's cascade may take longer than a statement may.
         let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
-        of_some || error.code().is_some()
+        of_some || error.is_of_content()
     }
 }

@@ -178,8 +178,7 @@ impl Verb for Enqueue {
         match error {
             // Fresh jobs meet a lock on a whole table only, and so all of them.
             Error::Locked(_) => *with == With::Named,
-            Error::Refused { .. } => true,
-            _ => false,
+            error => error.is_of_content(),
         }
     }
 }

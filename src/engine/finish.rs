@@ -98,13 +98,16 @@ impl Finisher {
         self.finish_parts(worker, entries, Parts::new(entries.len(), self.patience)).await
     }
 
-    /// The same for entries of which others were seen to hold some.
+    /// The same for entries of which others were seen to hold some, or of which nobody knows what
+    /// the first try did.
     pub(super) async fn finish_held<E: Entry>(
         &self,
         worker: Uuid,
         entries: &[E],
+        in_doubt: bool,
     ) -> Result<Vec<FinishVerdict>, Error> {
-        self.finish_parts(worker, entries, Parts::held(entries.len(), self.patience)).await
+        let parts = Parts::held(entries.len(), self.patience, in_doubt);
+        self.finish_parts(worker, entries, parts).await
     }
 
     async fn finish_parts<E: Entry>(

@@ -74,6 +74,6 @@ impl Verb for Heartbeat {
 
     fn is_of_some(_: &(), error: &Error) -> bool {
         let of_some = matches!(error, Error::Locked(_) | Error::Conflict(_) | Error::Timeout(_));
-        of_some || error.code().is_some()
+        of_some || error.is_of_content()
     }
 }

@@ -36,9 +36,9 @@ impl Parts {
         Parts { waiting, end, conflicts: 0, doubts: 0, unknown: false }
     }
 
-    /// Those of a batch that was tried already.
-    pub(super) fn held(entries: usize, patience: Duration) -> Self {
-        let mut parts = Parts::new(entries, patience);
+    /// Those of a batch that was tried already, and may have been done.
+    pub(super) fn held(entries: usize, patience: Duration, in_doubt: bool) -> Self {
+        let mut parts = Parts { unknown: in_doubt, ..Parts::new(entries, patience) };
         parts.waiting.iter_mut().for_each(|part| part.held = true);
         parts
     }
@@ -137,11 +137,13 @@ mod tests {
         parts.again(0..2, Error::InDoubt("".into()), |_| false).await.unwrap();
         assert!(matches!(parts.told(away(), false), Error::InDoubt(_)));
         assert!(matches!(parts.told(locked(), false), Error::InDoubt(_)));
+        let parts = Parts::held(2, Duration::from_secs(60), true);
+        assert!(matches!(parts.told(away(), false), Error::InDoubt(_)));
     }
 
     #[tokio::test]
     async fn neighbours_of_what_is_held_are_not_held_themselves() {
-        let mut parts = Parts::held(2, Duration::from_secs(60));
+        let mut parts = Parts::held(2, Duration::from_secs(60), false);
         let whole = parts.next().unwrap();
         assert!(whole.held);
         parts.again(whole.entries, locked(), |_| false).await.unwrap();

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +19,7 @@ use super::interval::Interval;
 use super::jobs::inputs::InputBody;
 use super::openapi;
 use super::problem::Problem;
-use crate::engine::AcquireCall;
+use crate::engine::{AcquireCall, Engine};
 use crate::model::{AcquiredJob, Execution, RawJson, Token};
 
 /// Load balancers cut requests at a minute.
@@ -128,16 +129,39 @@ async fn acquire(
         app.engine.acquire_wait(call, wait, app.shutdown.token()).await?
     };
     let mut jobs: Vec<AcquiredBody> = jobs.into_iter().map(AcquiredBody::from).collect();
-    if with_inputs
-        && !jobs.is_empty()
-        && let Err(error) = bring_inputs(&app, &mut jobs).await
-    {
-        // An answer without them would be taken for one of a job that has none.
+    if with_inputs && !jobs.is_empty() {
         let executions = jobs.iter().map(AcquiredBody::execution).collect();
-        app.engine.release(worker, executions).await?;
-        return Err(error);
+        let mut on_way = OnWay { engine: app.engine.clone(), worker, executions };
+        // An answer without them would be taken for one of a job that has none.
+        if let Err(error) = bring_inputs(&app, &mut jobs).await {
+            app.engine.release(worker, std::mem::take(&mut on_way.executions)).await?;
+            return Err(error);
+        }
+        on_way.executions.clear();
     }
     Ok(Json(AcquireAnswer { jobs }))
+}
+
+/// Executions that are still to be told to their worker: given back if it goes away before.
+struct OnWay {
+    engine: Engine,
+    worker: Uuid,
+    executions: Vec<Execution>,
+}
+
+impl Drop for OnWay {
+    fn drop(&mut self) {
+        if self.executions.is_empty() {
+            return;
+        }
+        let (engine, worker) = (self.engine.clone(), self.worker);
+        let executions = std::mem::take(&mut self.executions);
+        tokio::spawn(async move {
+            if let Err(error) = engine.release(worker, executions).await {
+                warn!("jobs of a client that went away were not given back: {}", error.chain());
+            }
+        });
+    }
 }
 
 async fn bring_inputs(app: &App, jobs: &mut [AcquiredBody]) -> Result<(), Problem> {

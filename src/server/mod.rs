@@ -147,7 +147,10 @@ async fn open(
     let engine = Engine::open(&options, &settings.queue, shutdown)?;
     // A private Postgres is as this program has set it up.
     if settings.database.url.is_some() {
-        doctor::at_start(engine.pool(), &options, Duty::Service).await?;
+        tokio::select! {
+            looked = doctor::at_start(engine.pool(), &options, Duty::Service) => looked?,
+            () = shutdown.stopping() => {}
+        }
     }
     Ok(engine)
 }

@@ -34,6 +34,8 @@ const MOST_TURNS: u32 = 4;
 /// Entries that are held up, before the finisher waits for them; several batches' worth.
 const MOST_HELD_UP: usize = 2_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often the same is said again after an error that nobody expects: for about a minute.
+const MOST_STRANGE: u32 = 30;
 
 /// Works until every sender is gone and everything has been answered or is lost.
 pub(super) async fn run(core: Arc<Core>, mut finishes: mpsc::Receiver<Finish>) {
@@ -121,6 +123,7 @@ async fn settle(
 ) {
     let mut batches = VecDeque::from([batch]);
     let mut pause = Pause::new(LONGEST_PAUSE);
+    let mut strange = 0;
     while let Some(mut batch) = batches.pop_front() {
         let turn = match &space {
             Some(_) => Some(stragglers.turns.acquire().await.expect("it is never closed")),
@@ -133,6 +136,7 @@ async fn settle(
         let error = match say(core, &batch).await {
             Ok(verdicts) => {
                 pause.reset();
+                strange = 0;
                 batches.extend(heard(core, &batch, &verdicts));
                 continue;
             }
@@ -148,7 +152,8 @@ async fn settle(
         } else if 1 < batch.len() && !is_away(&error) {
             batches.push_front(batch.halve());
             batches.push_front(batch);
-        } else if is_passing(&error) {
+        } else if is_passing(&error) || !error.is_of_content() && strange < MOST_STRANGE {
+            strange += u32::from(!is_passing(&error));
             let count = batch.len();
             debug!({ field::BATCH_SIZE } = count, "finish failed, again soon: {}", error.chain());
             tokio::time::sleep(pause.next()).await;

@@ -20,7 +20,7 @@ use super::room::Ahead;
 use super::stop::StopReason;
 use super::{Error, MOST_HELD, Worker, heart};
 use crate::config;
-use crate::db::{Options, Pool, Recovery};
+use crate::db::{self, Options, Pool, Recovery};
 use crate::doctor::{self, Duty};
 use crate::engine::{Engine, Wakeups};
 use crate::shutdown::Shutdown;
@@ -50,7 +50,10 @@ impl Worker {
         let stop = shutdown.token().child_token();
         let _guard = stop.clone().drop_guard();
         let core = Arc::new(self.core(shutdown, &stop)?);
-        doctor::at_start(core.engine.pool(), &self.options, Duty::Worker).await?;
+        tokio::select! {
+            looked = doctor::at_start(core.engine.pool(), &self.options, Duty::Worker) => looked?,
+            () = stop.cancelled() => return Ok(()),
+        }
         let (finishes, finish_receiver) = mpsc::channel(FINISH_CAPACITY);
         let jobs = TaskTracker::new();
         let lanes = self.lanes(&core, finishes, &jobs);
@@ -157,7 +160,8 @@ async fn register(core: &Core, lanes: &HashMap<String, Arc<Lane>>) -> Result<(),
             }
             Err(error) => error,
         };
-        if matches!(error.recovery(), Recovery::GiveUp) {
+        // One that took too long may have met others that start at the same time.
+        if matches!(error.recovery(), Recovery::GiveUp) && !matches!(error, db::Error::Timeout(_)) {
             return Err(error.into());
         }
         warn!("the database does not answer yet: {}", error.chain());

@@ -38,7 +38,13 @@ async fn a_commit_that_no_standby_confirms_is_in_doubt() {
     settings.call_timeout = CALL_TIMEOUT;
     let url = victim.cluster.url(embedded::DATABASE);
     let pool = Pool::new(&Options::new(url.as_str().into(), &settings)).expect("the url is good");
-    pool.get().await.expect("connects").query("select 1", &[]).await.expect("answers");
+    wait_until("a session is there", DEADLINE, || async {
+        match pool.get().await {
+            Ok(connection) => connection.query("select 1", &[]).await.is_ok(),
+            Err(_) => false,
+        }
+    })
+    .await;
     wait_for_standbys(&direct, "nobody").await;
 
     // No time-out of the server's bounds it, but ours does.

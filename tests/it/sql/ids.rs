@@ -98,6 +98,27 @@ async fn of_two_at_once_the_later_creates_what_the_first_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_repeat_finds_its_job_though_the_key_is_anothers_by_then() {
+    let db = Db::new().await;
+    let (first, second) = (db.connect().await, db.connect().await);
+    let id = Uuid::now_v7();
+    let call = format!("select enqueue('a', unique_key => 'k', id => '{id}')");
+    run(&first, &format!("begin; {call}")).await;
+    assert_eq!(drain(&first).await, 1);
+    let next = enqueue(&first, "'a', unique_key => 'k'").await;
+    let waiter = pid(&second).await;
+    let (repeated, ()) = tokio::join!(value::<Uuid>(&second, &call), async {
+        blocked_on_lock(&first, waiter).await;
+        run(&first, "commit").await;
+    });
+    assert_eq!(repeated, id);
+    let holder: Vec<Uuid> = column(&second, "select job_id from unique_keys").await;
+    assert_eq!(holder, [next]);
+    assert_eq!(drain(&second).await, 1);
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn a_repeat_leaves_no_key_with_a_job_that_ended_while_it_waited() {
     let db = Db::new().await;
     let (first, second) = (db.connect().await, db.connect().await);
@@ -136,23 +157,32 @@ async fn an_id_stored_since_a_repeatable_snapshot_asks_for_a_new_transaction() {
 #[tokio::test]
 async fn ids_in_reverse_order_do_not_deadlock() {
     let db = Db::new().await;
-    let ids: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
-    let batch =
-        |ids: Vec<Uuid>| -> Value { ids.iter().map(|id| json!({"kind": "a", "id": id})).collect() };
-    let forward = batch(ids.clone());
-    let backward = batch(ids.into_iter().rev().collect());
-    let mut calls = Vec::new();
-    for call in [&forward, &backward, &forward, &backward] {
-        let (client, call) = (db.connect().await, call.clone());
-        calls.push(tokio::spawn(async move { enqueue_many(&client, &call).await }));
-    }
-    let mut created = 0;
-    for call in calls {
-        let answer = call.await.expect("no call is refused");
-        created += answer.iter().filter(|job| job.created).count();
-    }
-    assert_eq!(created, 200);
     let client = db.connect().await;
+    let parent = enqueue(&client, "'p', queue => 'parents'").await;
+    let later: String = value(&client, "select to_json(now() + '1 day') #>> '{}'").await;
+    // Ready, scheduled and blocked: each has a table of its own.
+    for more in [json!({}), json!({"run_at": later}), json!({"depends_on": [parent]})] {
+        let ids: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
+        let job = |id: &Uuid| {
+            let mut job = more.clone();
+            job["kind"] = "a".into();
+            job["id"] = json!(id);
+            job
+        };
+        let forward: Value = ids.iter().map(job).collect();
+        let backward: Value = ids.iter().rev().map(job).collect();
+        let mut calls = Vec::new();
+        for call in [&forward, &backward, &forward, &backward] {
+            let (client, call) = (db.connect().await, call.clone());
+            calls.push(tokio::spawn(async move { enqueue_many(&client, &call).await }));
+        }
+        let mut created = 0;
+        for call in calls {
+            let answer = call.await.expect("no call is refused");
+            created += answer.iter().filter(|job| job.created).count();
+        }
+        assert_eq!(created, 200, "{more}");
+    }
     assert_eq!(drain(&client).await, 200);
     db.finish().await;
 }

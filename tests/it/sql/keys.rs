@@ -5,8 +5,8 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::sql::{
-    acquire_job, cancel, complete, discard, drain, enqueue, enqueue_many, pid, refused, retry, run,
-    state, value,
+    acquire, acquire_job, cancel, complete, discard, discard_job, drain, enqueue, enqueue_many,
+    pid, refused, retry, run, state, value,
 };
 use crate::harness::{Db, blocked_on_lock};
 
@@ -198,6 +198,33 @@ async fn a_retry_takes_the_key_back_or_answers_conflict() {
     let expected = if winner == second { ["retried", "conflict"] } else { ["conflict", "retried"] };
     assert_eq!(verdicts, expected);
     assert_eq!(enqueue(&client, "'a', unique_key => 'k'").await, winner);
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_retry_takes_a_key_that_is_freed_while_it_waits_for_another() {
+    let db = Db::new().await;
+    let (client, ender, operator) = (db.connect().await, db.connect().await, db.connect().await);
+    let mut dead = Vec::new();
+    for key in ["a", "b"] {
+        dead.push(enqueue(&client, &format!("'k', unique_key => '{key}'")).await);
+        discard_job(&client, dead[dead.len() - 1]).await;
+    }
+    enqueue(&client, "'k', unique_key => 'a', priority => 9").await;
+    enqueue(&client, "'k', unique_key => 'b', priority => 0").await;
+    let urgent = acquire(&ender, Uuid::new_v4(), 1).await;
+    run(&ender, "begin").await;
+    complete(&ender, &urgent).await;
+    let waiter = pid(&operator).await;
+    let (verdicts, ()) = tokio::join!(retry(&operator, &dead), async {
+        blocked_on_lock(&client, waiter).await;
+        // It has met the holder of the first key, and waits for that of the second.
+        assert_eq!(drain(&client).await, 1);
+        run(&ender, "commit").await;
+    });
+    assert_eq!(verdicts, ["retried", "retried"]);
+    assert_eq!(value::<i64>(&client, "select count(*) from unique_keys").await, 2);
+    assert_eq!(drain(&client).await, 2);
     db.finish().await;
 }
 

@@ -160,3 +160,22 @@ async fn a_result_that_cannot_be_given_out_is_omitted() {
     api.stop().await;
     db.finish().await;
 }
+
+#[tokio::test]
+async fn what_waits_without_a_job_stops_nobody() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        jobs.push(enqueue(&client, "'a'").await);
+    }
+    // As only the owner can, or a restore in part.
+    run(&client, &format!("delete from jobs where id in ('{}', '{}')", jobs[0], jobs[2])).await;
+    let got: Vec<Uuid> =
+        acquire(&client, Uuid::new_v4(), 3).await.iter().map(|one| one.job_id).collect();
+    assert_eq!(got, [jobs[1]]);
+    assert_eq!(drain(&client).await, 1);
+    run(&client, &format!("delete from jobs where id = '{}'", enqueue(&client, "'a'").await)).await;
+    assert_eq!(acquire(&client, Uuid::new_v4(), 3).await.len(), 0);
+    db.finish().await;
+}

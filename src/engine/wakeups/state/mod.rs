@@ -102,6 +102,13 @@ impl Sleeper {
 }
 
 impl Queue {
+    /// Whether nothing would be lost with it.
+    fn is_forgotten(&self) -> bool {
+        let has_a_bound = self.closed_until.is_some() || self.paused_until.is_some();
+        let is_in_use = self.watched.is_some() || !self.sleepers.is_empty();
+        !is_in_use && !has_a_bound && self.empty.is_empty()
+    }
+
     /// Counts an empty wake-up. Whether the queue is closed for that.
     fn count_empty(&mut self, now: Instant) -> bool {
         self.empty.push_back(now);

@@ -125,6 +125,10 @@ impl State {
                 queue.idle_since = Some(now);
                 self.concern = true;
             }
+            // Without a listener nobody plans, and names would pile up.
+            if queue.is_forgotten() {
+                self.queues.remove(name);
+            }
         }
     }
 
