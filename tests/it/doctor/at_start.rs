@@ -1,7 +1,11 @@
 //! The audit at the start of a service and of a worker.
 
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+
 use crate::harness::sql::{run, value};
 use crate::harness::{Db, Service, rowlock};
+use crate::proxy::{Mode, Protocol, Proxy, Upstream};
+use crate::worker::DEADLINE;
 
 #[tokio::test]
 async fn nothing_starts_where_acknowledged_jobs_may_be_lost() {
@@ -25,6 +29,34 @@ async fn nothing_starts_where_acknowledged_jobs_may_be_lost() {
     let service = Service::start(&["--database-url", &url]).await;
     assert!(!service.log().contains("fsync"), "{}", service.log());
     drop((service, client));
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn a_database_that_comes_later_is_looked_at_then() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let name: String = value(&client, "select current_database()::text").await;
+    run(&client, &format!("alter database {name} set rowlock.allow_data_loss = off")).await;
+    let proxy = Proxy::start(Upstream::of(&db.url()), Protocol::Postgres).await;
+    proxy.set(Mode::Refuse);
+    let url = proxy.url(&db.url());
+    let mut worker = rowlock(&["work", "q", "--database-url", &url, "--", "true"]);
+    worker.stderr(std::process::Stdio::piped());
+    let mut worker = worker.spawn().expect("it runs");
+    let mut said = BufReader::new(worker.stderr.take().expect("piped")).lines();
+    let mut line = String::new();
+    while !line.contains("does not answer yet") {
+        let next = tokio::time::timeout(DEADLINE, said.next_line()).await.expect("it waits");
+        line = next.expect("readable").expect("it does not end");
+    }
+    proxy.set(Mode::Pass);
+    let status = tokio::time::timeout(DEADLINE, worker.wait()).await.expect("it ends");
+    assert!(!status.expect("its status").success());
+    let mut rest = String::new();
+    said.into_inner().read_to_string(&mut rest).await.expect("readable");
+    assert!(rest.contains("refusing to"), "{rest}");
+    drop((proxy, client));
     db.finish().await;
 }
 

@@ -27,6 +27,22 @@ async fn wait_for_standbys(client: &Client, names: &str) {
     wait_until("the setting holds", DEADLINE, || async { value(client, &names).await }).await;
 }
 
+/// Commits hang when the checkpointer has read the setting, too, which is a moment later.
+async fn commits_hang(victim: &Victim, direct: &Client) {
+    wait_until("commits hang", DEADLINE, || async {
+        let probe = victim.connect().await.expect("connects");
+        let commit = probe.batch_execute("select pg_logical_emit_message(true, '', '')");
+        let hangs = tokio::time::timeout(Duration::from_millis(300), commit).await.is_err();
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity
+                   where wait_event = 'SyncRep'";
+        run(direct, end).await;
+        hangs
+    })
+    .await;
+    wait_until("nothing waits", DEADLINE, || async { value::<i64>(direct, WAITING).await == 0 })
+        .await;
+}
+
 #[tokio::test]
 async fn a_commit_that_no_standby_confirms_is_in_doubt() {
     let victim = Victim::new().await;
@@ -45,7 +61,11 @@ async fn a_commit_that_no_standby_confirms_is_in_doubt() {
         }
     })
     .await;
+    let call = r#"{"workflow": "w", "jobs": [{"kind": "k", "queue": "flow"}]}"#;
+    run(&direct, &format!("select rowlock.enqueue_many('{call}')")).await;
+    let flow: Uuid = value(&direct, "select workflow from rowlock.jobs").await;
     wait_for_standbys(&direct, "nobody").await;
+    commits_hang(&victim, &direct).await;
 
     // No time-out of the server's bounds it, but ours does.
     let error = pool.get().await.expect("connects").query(ADD, &[]).await.expect_err("hangs");
@@ -79,9 +99,17 @@ async fn a_commit_that_no_standby_confirms_is_in_doubt() {
     let named = NewJob::new("k", &()).expect("args").id(Uuid::now_v7());
     let error = engine.enqueue_one(named.clone()).await.expect_err("no standby has it");
     assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
-    assert_eq!(value::<i64>(&direct, "select count(*) from rowlock.jobs").await, 1);
+    assert_eq!(
+        value::<i64>(&direct, "select count(*) from rowlock.jobs where queue <> 'flow'").await,
+        1
+    );
     let error = engine.enqueue_one(named.clone()).await.expect_err("nor has it now");
     assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+    // Nor is a workflow cancelled, though all of it is by the second time.
+    for _ in 0..2 {
+        let error = engine.cancel_workflow(flow).await.expect_err("no standby has it");
+        assert!(matches!(error, Error::InDoubt(_)), "{}", error.chain());
+    }
     // Nor is an end that is told again.
     run(&direct, "set search_path = rowlock").await;
     let held = acquire(&direct, Uuid::new_v4(), 1).await.remove(0);

@@ -119,6 +119,33 @@ async fn a_client_that_goes_away_takes_nothing_along() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_while_inputs_are_read_takes_nothing_along() {
+    let db = Db::new().await;
+    let api = Api::start(&db).await;
+    let (holder, observer) = (db.connect().await, db.connect().await);
+    enqueue(&api, "q", "a").await;
+    // Only inputs are read from there.
+    holder.batch_execute("begin; lock table rowlock.dependencies").await.expect("locks");
+    let body = json!({"worker": Uuid::new_v4(), "queues": ["q"], "inputs": true}).to_string();
+    let gone = api.open("POST", "/v1/acquire", &[JSON], &body).await;
+    let waits = "select count(*) > 0 from pg_locks where not granted
+                 and relation = 'rowlock.dependencies'::regclass";
+    wait_until("inputs are waited for", SOON, || async {
+        observer.query_one(waits, &[]).await.expect("locks").get(0)
+    })
+    .await;
+    drop(gone);
+    let given_back = "select count(*) = 1 from rowlock.executions where outcome = 'released'";
+    wait_until("the job is given back", SOON, || async {
+        observer.query_one(given_back, &[]).await.expect("executions").get(0)
+    })
+    .await;
+    holder.batch_execute("commit").await.expect("commits");
+    api.stop().await;
+    db.finish().await;
+}
+
+#[tokio::test]
 async fn verdicts_come_in_the_order_of_the_question() {
     let db = Db::new().await;
     let api = Api::start(&db).await;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{DEADLINE, ended, enqueue, job, reaches, start, state, worker};
+use crate::harness::sql::{run, value};
 use crate::harness::{Db, wait_until};
 
 type Answer = Result<Outcome, String>;
@@ -245,5 +246,29 @@ async fn a_worker_says_what_it_lacks() {
     let bad = worker(&db).queue("not a name", 1).on("x", fine).run(&shutdown).await;
     assert!(matches!(bad, Err(Error::Database(_))));
     shutdown.drain(DEADLINE).await;
+    db.finish().await;
+}
+
+#[tokio::test]
+async fn an_outcome_is_kept_while_the_database_fails_in_a_way_that_nobody_expects() {
+    let db = Db::new().await;
+    let client = db.connect().await;
+    let id = enqueue(&client, job("gated")).await;
+    let gate = Arc::new(Notify::new());
+    let running = start(gated(worker(&db), &gate).queue("default", 1));
+    reaches(&client, id, "running").await;
+    // As a migration that replaces functions, for longer.
+    run(&client, "alter function complete(uuid, uuid[], int[], uuid[], jsonb[]) rename to away")
+        .await;
+    gate.notify_one();
+    let tried = "select count(*) > 0 from pg_stat_activity
+                 where datname = current_database() and query like '%complete%'
+                 and pid <> pg_backend_pid() and state = 'idle'";
+    wait_until("it was refused", DEADLINE, || async { value(&client, tried).await }).await;
+    run(&client, "alter function away(uuid, uuid[], int[], uuid[], jsonb[]) rename to complete")
+        .await;
+    reaches(&client, id, "completed").await;
+    assert_eq!(ended(&client, id, 1).await, ("completed".to_owned(), None));
+    running.stop().await;
     db.finish().await;
 }

@@ -217,3 +217,14 @@ fn who_comes_while_a_queue_is_being_left_has_it_watched_again() {
     assert_eq!(bench.watch(), ["q"]);
     assert_eq!(bench.turn(late), Turn::Look);
 }
+
+#[test]
+fn names_do_not_pile_up_where_nobody_plans() {
+    let mut bench = Bench { state: State::default(), now: Instant::now() };
+    for name in ["a", "b", "c"] {
+        let id = bench.register(name, None);
+        bench.found_nothing(id);
+        bench.state.remove(id, bench.now);
+    }
+    assert!(bench.state.queues.is_empty());
+}
