@@ -155,7 +155,7 @@ async fn lost_wakeups() -> Vec<f64> {
                 where datname = current_database())";
         until("it sleeps", async || bench.count(asleep).await == 1).await;
         // Somewhere in the poll interval.
-        sleep(settings.queue.poll.mul_f64(rand::rng().random_range(0.1..0.9))).await;
+        sleep(settings.queue.poll.mul_f64(rand::rng().random_range(0.0..1.0))).await;
         proxy.set(Wire::BlackHole);
         let enqueued = Instant::now();
         bench.engine.enqueue_one(noop()).await.expect("enqueues");

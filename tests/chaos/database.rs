@@ -56,7 +56,14 @@ impl Database {
         while nix::sys::signal::kill(pid, None).is_ok() && Instant::now() < ended {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        *cluster = embedded::start(&Options::durable(&self.folder)).await?;
+        // Whatever meets its start: it has been struck, and has to come back.
+        loop {
+            match embedded::start(&Options::durable(&self.folder)).await {
+                Ok(started) => break *cluster = started,
+                Err(error) if ended + ACCEPT_DEADLINE < Instant::now() => return Err(error.into()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::run::{in_micros, micros};
 
 /// So late a process notices that it did not run.
-const STALL: Duration = Duration::from_millis(700);
+pub(crate) const STALL: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(100);
 
 /// A ledger that is open for appending; clones share it.
@@ -23,7 +23,10 @@ impl Ledger {
     pub(crate) fn open(folder: &Path, name: &str) -> Ledger {
         let path = folder.join(format!("{name}.ledger"));
         let file = OpenOptions::new().create(true).append(true).open(path);
-        Ledger(Arc::new(Mutex::new(file.expect("the ledger can be opened"))))
+        let mut file = file.expect("the ledger can be opened");
+        // A kill may have cut the last line.
+        file.write_all(b"\n").expect("the ledger can be written");
+        Ledger(Arc::new(Mutex::new(file)))
     }
 
     /// Appends a line: an event, what belongs to it, and the moment.

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Args;
+use crate::canary;
 use crate::database::Database;
 use crate::faults::Field;
 use crate::judge::{self, Judgement};
@@ -190,6 +192,7 @@ async fn run_and_judge(
     let faults = plan::schedule(run, only);
     told(&format!("seed {}: {} jobs, {} faults to come", run.seed, run.jobs, faults.len()));
     let field = Arc::new(Field::new(run, database, between));
+    let canary = AbortOnDropHandle::new(tokio::spawn(canary::sing(run.clone())));
     field.strike_all(&faults).await;
     told("the faults have struck");
     let produced = field.supervisor.produced(LATE + run.span() / LATE_SHARE).await;
@@ -197,13 +200,14 @@ async fn run_and_judge(
     let client = database.accepts().await?;
     let left = drain(&client).await?;
     told(&format!("drained, {left} jobs have not ended"));
-    drop(client);
+    let left_open = judge::left_open(&client).await?;
+    drop((client, canary));
     Arc::into_inner(field).context("all faults have ended")?.supervisor.end();
     // What a producer that cannot end was not told is found by L1.
     if let Err(error) = produced {
         told(&format!("{error:#}"));
     }
-    let judgement = judge::judge(run, database).await?;
+    let judgement = judge::judge(run, database, left_open).await?;
     told("judged");
     Ok(judgement)
 }

@@ -81,12 +81,18 @@ pub(crate) async fn markdown(
         ("jobs in graphs".to_owned(), figures.in_graphs),
         ("executions".to_owned(), figures.executions),
         ("ends refused as stale".to_owned(), figures.stale),
+        ("planned faults that found nothing to strike".to_owned(), figures.missed),
         ("times a process of ours was kept from running for 0.7 s".to_owned(), figures.stalls),
     ]);
     table(&mut page, "Ledgers", "what", &ledger)?;
     table(&mut page, "Jobs by state", "state", &figures.by_state)?;
     table(&mut page, "Faults by kind", "kind", &figures.faults)?;
-    table(&mut page, "Executions that did not end their job, by cause", "cause", &figures.causes)?;
+    table(
+        &mut page,
+        "Executions that did not complete their job, by cause",
+        "cause",
+        &figures.causes,
+    )?;
     writeln!(page, "\n## Checks\n\n| check | violations |\n|---|---|")?;
     for finding in &judgement.findings {
         writeln!(page, "| {} {} | {} |", finding.check, finding.what, finding.violations.len())?;

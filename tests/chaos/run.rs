@@ -14,6 +14,9 @@ use crate::supervisor::Role;
 /// The queues of a run.
 pub(crate) const QUEUES: [&str; 3] = ["q0", "q1", "q2"];
 
+/// The longest that anybody waits for an answer before the call is given up.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+
 /// One run: what follows from its seed, and where it takes place.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -103,6 +106,8 @@ impl Run {
     pub(crate) fn options(&self, name: &str, pool_size: u32) -> Options {
         let mut settings = Settings::default().database;
         settings.pool_size = pool_size;
+        settings.call_timeout = SILENCE;
+        settings.statement_timeout = SILENCE / 2;
         name.clone_into(&mut settings.application_name);
         let Some(pooler) = &self.ways.pooler else {
             return Options::new(self.url.as_str().into(), &settings);

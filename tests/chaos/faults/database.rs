@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Field, Strike};
+use crate::chance::fate;
 use crate::clock;
 use crate::database::connect;
 use crate::plan::PlannedFault;
@@ -27,7 +28,7 @@ pub(super) async fn terminate(
     // Four at once: one is often idle.
     for turn in 0..if listener { 1 } else { 4 } {
         let count = u64::try_from(backends.len())?;
-        let Some(at) = (fault.pick.rotate_left(16 * turn)).checked_rem(count) else { break };
+        let Some(at) = fate(fault.pick, &[turn]).checked_rem(count) else { break };
         let backend = &backends[usize::try_from(at)?];
         let (pid, name): (i32, String) = (backend.get(0), backend.get(1));
         let name = name.trim_end_matches(" listener").replace(' ', "_");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Field, Strike};
+use crate::chance::fate;
 use crate::plan::PlannedFault;
 use crate::wire::{Fault, Loss, Mode, Proxy, When};
 
@@ -21,7 +22,9 @@ fn choose(field: &Field, pick: u64) -> Option<&(Proxy, &'static str)> {
 /// in silence.
 pub(super) async fn cut_commits(field: &Field, fault: PlannedFault, when: When) -> Option<Strike> {
     let (wire, behind) = choose(field, fault.pick)?;
-    let loss = if fault.pick.rotate_left(20).is_multiple_of(3) { Loss::Silence } else { Loss::Cut };
+    // Not the remainder that chose the wire.
+    let silent = fate(fault.pick, &[1]).is_multiple_of(3);
+    let loss = if silent { Loss::Silence } else { Loss::Cut };
     let before = wire.struck();
     let strike = Strike::on(*behind);
     wire.arm(Fault { times: 3, ..Fault::once(when, loss, "") });

@@ -20,8 +20,7 @@ select
     bool_or(l.e = 'ack') as acked,
     bool_or(l.e = 'refused') as refused,
     bool_or(l.e = 'rolled_back') as rolled_back,
-    count(*) filter (where l.e = 'unknown') as unknowns,
-    count(*) filter (where l.e = 'begin') as tries
+    count(*) filter (where l.e = 'unknown') as unknowns
 from chaos.lines l
 where l.ledger like 'producer-%' and l.line ? 'call'
 group by 1;
@@ -66,11 +65,25 @@ select
     chaos.moment(l.line ->> 'begin') as begin,
     chaos.moment(l.line ->> 'at') as ends
 from chaos.lines l
-where l.ledger = 'faults' and l.e = 'fault'
-union all
-select 'stall', array[l.ledger], chaos.moment(l.line ->> 'begin'), chaos.moment(l.line ->> 'at')
-from chaos.lines l
-where l.e = 'stall';
+where l.ledger = 'faults' and l.e = 'fault';
+
+-- What was not planned: a process that was kept from running, and a database that took long.
+insert into chaos.faults
+select x.kind, x.targets, x.begin, x.ends
+from (
+    select
+        case l.ledger when 'canary' then 'slow_database' else 'stall' end as kind,
+        array[l.ledger] as targets,
+        chaos.moment(l.line ->> 'begin') as begin,
+        chaos.moment(l.line ->> 'at') as ends
+    from chaos.lines l
+    where l.e = 'stall'
+) x
+where not exists (
+    select from chaos.faults f
+    where f.kind = 'pause_worker' and f.targets && x.targets
+        and f.begin < x.ends and f.ends > x.begin
+);
 
 -- The stretches of the run in which no fault that strikes all, and none of its consequences, was
 -- under way. What two processes note at once was the machine.
@@ -85,7 +98,8 @@ cross join lateral unnest(
             select range_agg(tstzrange(f.begin, f.ends + s.slack))
             from chaos.faults f, chaos.slack s
             where f.kind in (
-                    'restart_database', 'kill_backend', 'exhaust_connections', 'step_clock'
+                    'restart_database', 'kill_backend', 'exhaust_connections', 'step_clock',
+                    'slow_database'
                 )
                 or f.kind = 'stall' and exists (
                     select from chaos.faults o
@@ -106,9 +120,7 @@ from chaos.lines l
 where l.ledger = 'operator' and l.e = 'cancelled';
 
 create table chaos.asked_to_cancel as
-select distinct (l.line ->> 'job')::uuid as job
-from chaos.lines l
-where l.ledger = 'operator' and l.e = 'asked';
+select distinct c.job from chaos.cancels c where c.verdict in ('cancelled', 'cancelling');
 
 create table chaos.edges as
 select c.job as child, p.job as parent, c.n as child_n, p.n as parent_n, pc.goes_on,
@@ -168,29 +180,32 @@ select
     e.opened,
     e.closed,
     case
-        when e.outcome in ('failed', 'snoozed') then (
-            select 'handler: ' || t.word from chaos.told t
-            where t.job = e.job and t.attempt = e.attempt and t.worker = e.worker and t.e = 'end'
-                and t.word = any(
-                    case e.outcome when 'snoozed' then '{snooze}' else '{fail,discard}' end::text[]
-                )
-            limit 1
-        )
+        when e.outcome in ('failed', 'snoozed') and e.ended_as = any(
+            case e.outcome when 'snoozed' then '{snooze}' else '{fail,discard}' end::text[]
+        ) then 'handler: ' || e.ended_as
         -- It had no slot free in time. Where a handler had begun, only a lease that was over by
         -- the worker's own clock lets go of it, and that has a fault as its reason.
         when e.outcome = 'released' and e.trade = 'library' and not exists (
             select from chaos.told t
             where t.job = e.job and t.attempt = e.attempt and t.worker = e.worker and t.e = 'start'
         ) then 'given back before its start'
-        when e.outcome in ('lost', 'released') then coalesce((
+        when e.outcome in ('lost', 'released') or e.ended_as = 'broken' then coalesce((
             select f.kind from chaos.faults f
             where f.begin <= e.closed
                 -- Whoever was killed loses all it had; others are back soon after the fault.
-                and (f.kind = 'kill_worker' or f.ends + s.slack >= e.closed)
+                and (
+                    f.kind = 'kill_worker'
+                    or f.ends + s.slack >= e.closed
+                    or f.kind in ('cut_commit', 'cut_answer', 'black_hole')
+                        and f.ends + s.silence >= e.closed
+                )
                 -- A dead worker and a wrong clock give nothing back; one lost session is no lease.
                 and f.kind <> all(
-                    case e.outcome when 'lost' then '{terminate_backend}'
-                        else '{kill_worker,step_clock}' end::text[]
+                    case e.outcome
+                        when 'lost' then '{terminate_backend}'
+                        when 'released' then '{kill_worker,step_clock}'
+                        else '{kill_worker}'
+                    end::text[]
                 )
                 and case
                     when f.kind in ('kill_worker', 'pause_worker', 'stall')
@@ -204,7 +219,8 @@ select
                     )
                         then split_part(e.worker, '.', 1) = any(f.targets)
                     else f.kind in (
-                        'restart_database', 'kill_backend', 'exhaust_connections', 'step_clock'
+                        'restart_database', 'kill_backend', 'exhaust_connections', 'step_clock',
+                        'slow_database'
                     )
                 end
             order by f.begin desc
@@ -217,8 +233,17 @@ select
             limit 1
         ))
     end as cause
-from chaos.executions e
-cross join chaos.slack s
-where e.outcome not in ('completed', 'cancelled');
+from (
+    select
+        x.*,
+        (
+            select t.word from chaos.told t
+            where t.job = x.job and t.attempt = x.attempt and t.worker = x.worker and t.e = 'end'
+            limit 1
+        ) as ended_as
+    from chaos.executions x
+    where x.outcome not in ('completed', 'cancelled')
+) e
+cross join chaos.slack s;
 create index on chaos.causes (job, attempt);
 analyze;

@@ -16,14 +16,16 @@ pub(crate) struct Figures {
     pub(crate) stale: i64,
     pub(crate) by_state: BTreeMap<String, i64>,
     pub(crate) faults: BTreeMap<String, i64>,
+    /// That found nothing to strike.
+    pub(crate) missed: i64,
     pub(crate) stalls: i64,
     /// Executions beyond the one that ended the job, by their cause.
     pub(crate) causes: BTreeMap<String, i64>,
     /// Seconds from the end of a killed worker's lease to the next attempt of what it held, where
     /// neither the database nor the service was away meanwhile.
     pub(crate) recovery: Vec<f64>,
-    /// Jobs ended a second in the 10 s before each restart, and from 10 s after it accepted
-    /// connections on.
+    /// Jobs ended a second in the 5 s before each restart, and in the 10 s after it accepted
+    /// connections.
     pub(crate) restarts: Vec<(f64, f64)>,
     /// The share of the run in which no fault that strikes all excuses anything.
     pub(crate) judged_share: f64,
@@ -91,7 +93,12 @@ impl Figures {
             stale: count("select count(*) from chaos.told where word = 'stale'").await?,
             by_state: counts("select state, count(*) from chaos.found group by 1").await?,
             faults: counts(
-                "select kind, count(*) from chaos.faults where kind <> 'stall' group by 1",
+                "select kind, count(*) from chaos.faults
+                 where kind not in ('stall', 'slow_database') group by 1",
+            )
+            .await?,
+            missed: count(
+                "select count(*) from chaos.lines where ledger = 'faults' and e = 'missed'",
             )
             .await?,
             stalls: count("select count(*) from chaos.faults where kind = 'stall'").await?,
@@ -110,9 +117,13 @@ impl Figures {
         self.faults.values().sum()
     }
 
-    /// Executions beyond the first that something explains.
+    /// Executions that another one followed, and why. A discarded job has no other.
     pub(crate) fn explained(&self) -> i64 {
-        self.causes.iter().filter(|(cause, _)| *cause != "unexplained").map(|(_, n)| n).sum()
+        let counts = self
+            .causes
+            .iter()
+            .filter(|(cause, _)| !["unexplained", "handler: discard"].contains(&cause.as_str()));
+        counts.map(|(_, n)| n).sum()
     }
 
     /// The recovery that so large a share of the lost executions did not exceed.

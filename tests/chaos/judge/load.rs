@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 
 use crate::ledger;
 use crate::plan;
-use crate::run::{Behaviour, Run, Slip};
+use crate::run::{Behaviour, Run, SILENCE, Slip};
 
 const BATCH: usize = 20_000;
 
@@ -16,13 +16,16 @@ pub(super) async fn load(run: &Run, client: &Client) -> Result<()> {
              create table chaos.planned
                 (n bigint, call bigint, place bigint, manner text, goes_on bool, discards bool);
              create table chaos.planned_edges (child bigint, parent bigint);
-             create table chaos.slack (slack interval);",
+             create table chaos.slack (slack interval, silence interval);",
         )
         .await?;
     // Until everybody is back: a lease, and what a start may take on a busy machine.
     let slack = run.lease.as_secs_f64() + 3.0;
-    let sql = "insert into chaos.slack values ($1 * interval '1 second')";
-    client.execute(sql, &[&slack]).await?;
+    // What was granted in silence is given back by a heartbeat after the call was given up.
+    let silence = slack + SILENCE.as_secs_f64();
+    let sql = "insert into chaos.slack
+         values ($1 * interval '1 second', $2 * interval '1 second')";
+    client.execute(sql, &[&slack, &silence]).await?;
     let keeps = run.slip != Some(Slip::NewIdsAfterUnknown);
     let sql =
         format!("create function chaos.keeps_orders() returns boolean language sql return {keeps}");

@@ -5,6 +5,7 @@ mod load;
 mod residue;
 
 pub(crate) use figures::Figures;
+pub(crate) use residue::left_open;
 
 use std::path::Path;
 
@@ -81,10 +82,17 @@ impl Judgement {
     }
 }
 
-/// Judges a run that has been drained; its processes have ended, `residue` was looked at before.
-pub(crate) async fn judge(run: &Run, database: &Database) -> Result<Judgement> {
+/// Judges a run that has been drained, and whose processes have ended; what they had left open is
+/// given.
+pub(crate) async fn judge(
+    run: &Run,
+    database: &Database,
+    left_open: Vec<String>,
+) -> Result<Judgement> {
     let client = database.accepts().await?;
-    let mut findings = vec![residue::look(&client, &database.log).await?];
+    let mut residue = residue::look(&client, &database.log).await?;
+    residue.violations.extend(left_open);
+    let mut findings = vec![residue];
     load::load(run, &client).await.context("load the ledgers")?;
     client.batch_execute(include_str!("facts.sql")).await.context("state the facts")?;
     for (check, what, sql) in CHECKS {

@@ -40,6 +40,25 @@ const LEFT: &str = "
     ) x
     where x.n > 0";
 
+/// While all processes live, and have nothing to do.
+const LEFT_OPEN: &str = "
+    select format('a transaction of %s is idle since %s', a.application_name, a.state_change)
+    from pg_stat_activity a
+    where a.state like 'idle in transaction%'
+        and a.state_change < clock_timestamp() - interval '10 seconds'
+    union all
+    select format('%s has %s sessions', a.application_name, count(*))
+    from pg_stat_activity a
+    where a.backend_type = 'client backend' and a.application_name <> 'chaos'
+    group by a.application_name
+    having count(*) > 25";
+
+/// What processes keep open that have nothing to do any more; those that are killed afterwards
+/// leave nothing.
+pub(crate) async fn left_open(client: &Client) -> Result<Vec<String>> {
+    rows(client, LEFT_OPEN, "L12").await
+}
+
 /// Words in the server's log that a queue must not be the reason for.
 const ALARMS: [&str; 3] = ["deadlock detected", "PANIC:", "out of shared memory"];
 

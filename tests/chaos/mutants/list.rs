@@ -345,7 +345,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "kept_key",
         "a repeat keeps the key that it took of a job that has ended",
         Trial::Steps(|url| Box::pin(specs::repeat_beside_an_end(url)), &[]),
-        &[patch("store_jobs", "j.id = u.job_id and j.finished_at is null", "j.id = u.job_id")],
+        &[patch("untake_keys", "j.id = u.job_id and j.finished_at is null", "j.id = u.job_id")],
     ),
     live(
         "seen: heartbeat",

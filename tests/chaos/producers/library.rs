@@ -9,6 +9,7 @@ use rowlock::model::OnParentFailure;
 use rowlock::shutdown::Shutdown;
 use rowlock::{Client, NewJob};
 use serde_json::value::RawValue;
+use tokio::sync::Mutex;
 
 use super::{Answer, is_final};
 use crate::database::connect;
@@ -20,13 +21,14 @@ pub(super) struct Sender {
     run: Run,
     name: String,
     engine: Engine,
+    idle: Mutex<Option<tokio_postgres::Client>>,
 }
 
 impl Sender {
     pub(super) fn new(run: &Run, name: &str) -> Result<Self> {
         let queue = Settings::default().queue;
         let engine = Engine::open(&run.options(name, 4), &queue, &Shutdown::new())?;
-        Ok(Sender { run: run.clone(), name: name.to_owned(), engine })
+        Ok(Sender { run: run.clone(), name: name.to_owned(), engine, idle: Mutex::new(None) })
     }
 
     pub(super) async fn send(&self, call: &Call, life: u64) -> Answer {
@@ -39,9 +41,13 @@ impl Sender {
 
     async fn transact(&self, call: &Call, jobs: Vec<NewJob>) -> Answer {
         let unknown = |error: tokio_postgres::Error| Answer::Unknown(error.to_string());
-        let mut connection = match connect(&self.run.url, &self.name).await {
-            Ok(connection) => connection,
-            Err(error) => return Answer::Unknown(error.to_string()),
+        let idle = self.idle.lock().await.take().filter(|client| !client.is_closed());
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => match connect(&self.run.url, &self.name).await {
+                Ok(connection) => connection,
+                Err(error) => return Answer::Unknown(error.to_string()),
+            },
         };
         let transaction = match connection.transaction().await {
             Ok(transaction) => transaction,
@@ -58,7 +64,10 @@ impl Sender {
             return transaction.rollback().await.map_or_else(unknown, |()| Answer::RolledBack);
         }
         match (answer, transaction.commit().await) {
-            (Answer::Ack(ids), Ok(())) => Answer::Ack(ids),
+            (Answer::Ack(ids), Ok(())) => {
+                *self.idle.lock().await = Some(connection);
+                Answer::Ack(ids)
+            }
             (Answer::Ack(_), Err(error)) => unknown(error),
             (answer, _) => answer,
         }

@@ -207,8 +207,8 @@ impl Handling {
     }
 
     /// It did not go as it was meant to.
-    pub(super) fn fails(&mut self) {
-        self.ends_as = "fail";
+    pub(super) fn breaks(&mut self) {
+        self.ends_as = "broken";
     }
 }
 

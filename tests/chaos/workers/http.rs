@@ -85,7 +85,7 @@ impl Worker {
         let jobs = answer["jobs"].as_array().context("no jobs")?;
         let tasks: Option<Vec<Task>> = jobs.iter().map(task).collect();
         let tasks = tasks.context("a job that is none")?;
-        let stops = self.desk.acquired(sent, asked.max(tasks.len()), &tasks);
+        let stops = self.desk.acquired(sent, asked, &tasks);
         Ok(tasks.into_iter().zip(stops).collect())
     }
 

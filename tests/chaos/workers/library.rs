@@ -55,7 +55,7 @@ impl Shop {
         let Args { n } = job.args()?;
         let mut handling = Handling::start(&self.ledger, job.id(), job.attempt());
         let Some(behaviour) = handling.handle(&self.run, n, job.stopping()).await else {
-            handling.fails();
+            handling.breaks();
             anyhow::bail!("told to stop");
         };
         match behaviour {
@@ -66,7 +66,7 @@ impl Shop {
                 let completing = tokio::time::timeout(PATIENCE, self.complete(&job, n)).await;
                 let done = completing.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer")));
                 if done.is_err() {
-                    handling.fails();
+                    handling.breaks();
                 }
                 done.map(|()| Outcome::Complete)
             }

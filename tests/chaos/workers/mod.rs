@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::ledger::Ledger;
-use crate::run::{Run, Trade, in_micros};
+use crate::run::{Run, Trade};
 
 /// The name of an incarnation: of its ledger, its connections and its row in `workers`.
 pub(crate) fn name(slot: usize, incarnation: usize) -> String {
@@ -22,7 +22,7 @@ pub(crate) async fn run(run: Run, slot: usize, incarnation: usize) -> Result<()>
     let name = name(slot, incarnation);
     let ledger = Ledger::open(&run.folder, &name);
     let trade = run.trades[slot];
-    ledger.note("life", json!({"trade": trade, "lease": in_micros(run.lease)}));
+    ledger.note("life", json!({"trade": trade}));
     ledger.watch_stalls();
     match trade {
         Trade::Sql => sql::work(run, name, ledger).await,
