@@ -152,8 +152,16 @@ pub struct Unsafe {
 ///
 /// When there is no connection; see [`Error`]. What cannot be looked at is a finding.
 pub async fn examine(pool: &Pool, subject: &Subject) -> Result<Vec<Finding>, Error> {
+    let mut findings = server::check(&*pool.get().await?, &subject.options.settings).await;
+    findings.extend(beside_the_server(pool, subject).await?);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(findings)
+}
+
+/// All but the server itself.
+async fn beside_the_server(pool: &Pool, subject: &Subject) -> Result<Vec<Finding>, Error> {
     let connection = pool.get().await?;
-    let mut findings = server::check(&connection, &subject.options.settings).await;
+    let mut findings = Vec::new();
     let (schema, is_there) = schema::check_version(&connection, subject.options.schema()).await;
     findings.extend(schema);
     if is_there {
@@ -162,7 +170,6 @@ pub async fn examine(pool: &Pool, subject: &Subject) -> Result<Vec<Finding>, Err
     findings.extend(sessions::check(&connection, subject.bound).await);
     drop(connection);
     findings.extend(pooler::check(&subject.options).await);
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(findings)
 }
 
@@ -174,19 +181,14 @@ pub async fn examine(pool: &Pool, subject: &Subject) -> Result<Vec<Finding>, Err
 ///
 /// [`Unsafe`] where acknowledged work may be lost.
 pub async fn at_start(pool: &Pool, options: &Options, duty: Duty) -> Result<(), Unsafe> {
-    need_durability(pool, options).await?;
+    let Some(mut findings) = need_durability(pool, options).await? else { return Ok(()) };
     let subject = Subject { options: options.clone(), duty, bound: HOLDER_BOUND };
-    let findings = match tokio::time::timeout(START_PATIENCE, examine(pool, &subject)).await {
-        Ok(Ok(findings)) => findings,
-        Ok(Err(error)) => {
-            warn!("the database was not examined: {}", error.chain());
-            return Ok(());
-        }
-        Err(_) => {
-            warn!("the database was not examined within {} s", START_PATIENCE.as_secs());
-            return Ok(());
-        }
-    };
+    match tokio::time::timeout(START_PATIENCE, beside_the_server(pool, &subject)).await {
+        Ok(Ok(more)) => findings.extend(more),
+        Ok(Err(error)) => warn!("not all was examined: {}", error.chain()),
+        Err(_) => warn!("not all was examined within {} s", START_PATIENCE.as_secs()),
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for Finding { check, severity, found, advice } in &findings {
         match severity {
             Severity::Info => {}
@@ -197,17 +199,18 @@ pub async fn at_start(pool: &Pool, options: &Options, duty: Duty) -> Result<(), 
     Ok(())
 }
 
-async fn need_durability(pool: &Pool, options: &Options) -> Result<(), Unsafe> {
+/// What was found at the server; `None` where it may not be looked at.
+async fn need_durability(pool: &Pool, options: &Options) -> Result<Option<Vec<Finding>>, Unsafe> {
     let look = async || {
         let connection = pool.get().await?;
         Ok::<_, Error>(server::check(&connection, &options.settings).await)
     };
-    let findings = loop {
+    let mut findings = loop {
         match tokio::time::timeout(START_PATIENCE, look()).await {
             Ok(Ok(findings)) => break findings,
             Ok(Err(error)) if matches!(error.recovery(), Recovery::GiveUp) => {
                 warn!("the database was not examined: {}", error.chain());
-                return Ok(());
+                return Ok(None);
             }
             Ok(Err(error)) => warn!("the database does not answer yet: {}", error.chain()),
             Err(_) => warn!("the database did not answer within {} s", START_PATIENCE.as_secs()),
@@ -216,9 +219,12 @@ async fn need_durability(pool: &Pool, options: &Options) -> Result<(), Unsafe> {
     };
     let is_unsafe =
         |finding: &Finding| finding.check == "durability" && finding.severity == Severity::Error;
-    match findings.into_iter().find(is_unsafe) {
-        Some(Finding { found, advice, .. }) => Err(Unsafe { found, advice }),
-        None => Ok(()),
+    match findings.iter().position(is_unsafe) {
+        Some(at) => {
+            let Finding { found, advice, .. } = findings.swap_remove(at);
+            Err(Unsafe { found, advice })
+        }
+        None => Ok(Some(findings)),
     }
 }
 
