@@ -1,6 +1,7 @@
 //! Ids that the caller chooses: a repeated one is the same job, never a second.
 
 use serde_json::{Value, json};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::harness::sql::{
@@ -97,46 +98,45 @@ async fn of_two_at_once_the_later_creates_what_the_first_rolled_back() {
     assert_eq!((answer[0].created, answer[1].created), (true, true));
 }
 
-#[tokio::test]
-async fn a_repeat_finds_its_job_though_the_key_is_anothers_by_then() {
-    let db = Db::new().await;
+/// A call is repeated while its first transaction, which also runs the job and ends it, is open;
+/// before that one commits it does what is `next`. A session, and the id.
+async fn repeat_beside_an_end(db: &Db, next: &str) -> (Client, Uuid) {
     let (first, second) = (db.connect().await, db.connect().await);
     let id = Uuid::now_v7();
     let call = format!("select enqueue('a', unique_key => 'k', id => '{id}')");
     run(&first, &format!("begin; {call}")).await;
     assert_eq!(drain(&first).await, 1);
-    let next = enqueue(&first, "'a', unique_key => 'k'").await;
+    run(&first, next).await;
     let waiter = pid(&second).await;
     let (repeated, ()) = tokio::join!(value::<Uuid>(&second, &call), async {
         blocked_on_lock(&first, waiter).await;
         run(&first, "commit").await;
     });
     assert_eq!(repeated, id);
-    let holder: Vec<Uuid> = column(&second, "select job_id from unique_keys").await;
+    (second, id)
+}
+
+#[tokio::test]
+async fn a_repeat_finds_its_job_though_the_key_is_anothers_by_then() {
+    let db = Db::new().await;
+    let (client, id) = repeat_beside_an_end(&db, "select enqueue('a', unique_key => 'k')").await;
+    let next: Uuid = value(&client, "select id from jobs where state = 'ready'").await;
+    assert_ne!(next, id);
+    let holder: Vec<Uuid> = column(&client, "select job_id from unique_keys").await;
     assert_eq!(holder, [next]);
-    assert_eq!(drain(&second).await, 1);
+    assert_eq!(drain(&client).await, 1);
     db.finish().await;
 }
 
 #[tokio::test]
 async fn a_repeat_leaves_no_key_with_a_job_that_ended_while_it_waited() {
     let db = Db::new().await;
-    let (first, second) = (db.connect().await, db.connect().await);
-    let id = Uuid::now_v7();
-    let call = format!("select enqueue('a', unique_key => 'k', id => '{id}')");
-    run(&first, &format!("begin; {call}")).await;
-    // Stored, run and ended while the repeat waits for the key, which is free when it gets there.
-    assert_eq!(drain(&first).await, 1);
-    let waiter = pid(&second).await;
-    let (repeated, ()) = tokio::join!(value::<Uuid>(&second, &call), async {
-        blocked_on_lock(&first, waiter).await;
-        run(&first, "commit").await;
-    });
-    assert_eq!(repeated, id);
-    assert_eq!(state(&second, id).await, "completed");
-    let fresh = enqueue(&second, "'a', unique_key => 'k'").await;
+    // The key is free when the repeat gets there.
+    let (client, id) = repeat_beside_an_end(&db, "select").await;
+    assert_eq!(state(&client, id).await, "completed");
+    let fresh = enqueue(&client, "'a', unique_key => 'k'").await;
     assert_ne!(fresh, id, "the key is held by a job that has ended");
-    assert_eq!(drain(&second).await, 1);
+    assert_eq!(drain(&client).await, 1);
     db.finish().await;
 }
 
